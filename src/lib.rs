@@ -1,0 +1,34 @@
+//! keyway: an LLM gateway that lives beside an application.
+//!
+//! `config.json` is parsed and compiled into an immutable snapshot; one writer owns the file and
+//! swaps the snapshot; workers serve requests from it without a lock, a file or a blocking call.
+//! The map of the modules and who may import whom stand in ARCHITECTURE.md.
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod app;
+pub mod chunks;
+pub mod cli;
+pub mod config;
+pub mod dialect;
+pub mod dispatch;
+pub mod error;
+pub mod hash;
+pub mod health;
+pub mod id;
+pub mod limits;
+pub mod mock;
+pub mod permit;
+pub mod project;
+pub mod provider;
+pub mod proxy;
+pub mod router;
+pub mod secret;
+pub mod server;
+pub mod snapshot;
+pub mod store;
+pub mod telemetry;
+pub mod ticks;
+pub mod upstream;
+pub mod weight;

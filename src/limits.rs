@@ -1,0 +1,128 @@
+//! Every bound of keyway, with its unit and the reason for its value.
+//!
+//! A buffer, queue, wait, retry or table without a constant here is a bug. Values that a user may
+//! set stand here as defaults and as the range that config accepts.
+
+use std::time::Duration;
+
+// --- Secrets -------------------------------------------------------------------------------------
+
+/// Secrets from this length on show their edges; shorter ones would be half revealed.
+pub const MASK_LONG_MIN_CHARS: usize = 20;
+pub const MASK_EDGE_CHARS: usize = 4;
+pub const MASK_FILL_CHARS: usize = 24;
+pub const MASK_SHORT_CHARS: usize = 8;
+
+// --- Config file ---------------------------------------------------------------------------------
+
+/// A config of 1 000 keys is about 300 KB; beyond this somebody pointed us at the wrong file.
+pub const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A referenced secret is a token, a PEM or a service-account JSON.
+pub const SECRET_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Problems that one check reports; a wholly wrong file would otherwise flood the log.
+pub const PROBLEMS_MAX: usize = 100;
+/// Nesting that the parser follows.
+pub const CONFIG_DEPTH_MAX: usize = 64;
+/// How often the file is looked at, whatever the watcher says.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Files up to this size are hashed at every poll; above, stat decides.
+pub const POLL_HASH_BYTES_MAX: u64 = 1024 * 1024;
+/// ... and the content of a larger one is hashed this often.
+pub const POLL_LARGE_HASH_INTERVAL: Duration = Duration::from_secs(10);
+/// Two equal reads this far apart mean that a writer has finished.
+pub const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
+/// Empty, torn or missing for less than this is "not yet", not an error.
+pub const SETTLE_WINDOW: Duration = Duration::from_millis(1000);
+/// Failed bytes are tried again at these distances: the cause may lie outside the file.
+pub const RELOAD_RETRY_MIN: Duration = Duration::from_secs(1);
+pub const RELOAD_RETRY_MAX: Duration = Duration::from_secs(30);
+/// Outcomes of reloads that status remembers.
+pub const RELOAD_OUTCOMES_KEPT: usize = 10;
+/// Commands that may wait for the writer; it works them off in milliseconds.
+pub const WRITER_QUEUE_MAX: usize = 256;
+
+// --- Server defaults (config `server.limits`) ----------------------------------------------------
+
+pub const IN_FLIGHT_DEFAULT: u64 = 4096;
+pub const REQUEST_BODY_MB_DEFAULT: u64 = 100;
+pub const HEADER_KB_DEFAULT: u64 = 32;
+pub const HEADER_COUNT_DEFAULT: u64 = 100;
+pub const HEADER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+pub const CONNECTIONS_DEFAULT: u64 = 16384;
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
+/// Body of a management request.
+pub const ADMIN_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// HTTP/2: streams that one connection may have open.
+pub const H2_STREAMS_MAX: u32 = 100;
+/// An idle keep-alive connection of a caller is closed after this.
+pub const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// accept() failed (no descriptors left): wait this long instead of spinning.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// Retry-After of a refusal for overload.
+pub const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+// --- Upstream ------------------------------------------------------------------------------------
+
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+pub const FIRST_BYTE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+pub const STREAM_IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// A pooled connection unused for this long is closed: NATs forget it before it notices.
+pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
+/// A connection older than this is not reused, so that DNS changes are followed.
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
+/// Idle connections kept per transport and worker.
+pub const IDLE_CONNECTIONS_MAX: usize = 256;
+/// Answers of the resolver are believed for this long.
+pub const DNS_TTL: Duration = Duration::from_secs(30);
+pub const DNS_ENTRIES_MAX: usize = 1024;
+/// Head of an upstream answer.
+pub const UPSTREAM_HEAD_BYTES_MAX: usize = 128 * 1024;
+/// Body of an upstream error that is read before it is judged; the rest is relayed unread.
+pub const ERROR_BYTES_MAX: usize = 256 * 1024;
+/// Of a stream, read before the commit point.
+pub const PEEK_BYTES_MAX: usize = 16 * 1024;
+/// Body of an upstream model list.
+pub const MODEL_LIST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// An upstream's model list is believed for this long.
+pub const MODEL_LIST_TTL: Duration = Duration::from_secs(300);
+/// One provider that hangs must not hold the whole list.
+pub const MODEL_LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Models that one provider's list may name.
+pub const MODEL_LIST_ENTRIES_MAX: usize = 10_000;
+
+// --- Requests ------------------------------------------------------------------------------------
+
+/// A model name; real ones (ARNs) stay under 300 bytes.
+pub const MODEL_NAME_BYTES_MAX: usize = 1024;
+/// Entries of a body's `fallbacks`.
+pub const FALLBACKS_MAX: usize = 16;
+/// Nesting that the body scanner follows; serde_json's own bound.
+pub const BODY_DEPTH_MAX: usize = 128;
+/// Bytes of a form that may come before its `model` part.
+pub const MULTIPART_MODEL_WITHIN_BYTES: usize = 64 * 1024;
+/// A barred or tried key is drawn again this often before the exact pass decides.
+pub const REDRAWS_MAX: u32 = 8;
+
+// --- Health --------------------------------------------------------------------------------------
+
+/// A refused credential rests this long unless its key changes (CONTRACT 3.5).
+pub const BENCH_SPAN: Duration = Duration::from_secs(600);
+pub const COOL_DEFAULT: Duration = Duration::from_secs(30);
+pub const COOL_MIN: Duration = Duration::from_secs(1);
+pub const COOL_MAX: Duration = Duration::from_secs(3600);
+/// Models of one key that can be barred at the same time.
+pub const MODEL_BARS_MAX: usize = 32;
+/// Health of a key that no snapshot holds is kept this long: `git stash` and back loses nothing.
+pub const RETIRED_HEALTH_KEEP: Duration = Duration::from_secs(3600);
+pub const RETIRED_HEALTH_MAX: usize = 4096;
+
+// --- Telemetry -----------------------------------------------------------------------------------
+
+/// The log thread writes at this size or age, whichever comes first.
+pub const LOG_FLUSH_BYTES: usize = 64 * 1024;
+pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// Lines that wait for a slow log; beyond it they are dropped and counted.
+pub const LOG_QUEUE_MAX: usize = 8192;
+/// Values of a label that are told apart before the rest becomes `_other`.
+pub const METRIC_LABEL_VALUES_MAX: usize = 200;

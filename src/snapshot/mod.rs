@@ -1,0 +1,315 @@
+//! The immutable world that one request sees: providers, keys, routes, projects, settings.
+//!
+//! Made by `compile` alone and never in a bad state: defaults are decided, secrets resolved, sums
+//! built. Holds nothing that changes but `Arc`s to health cells, and no socket.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, HeaderValue};
+
+use crate::dialect::Operation;
+use crate::hash::{ConfigHash, Fingerprint};
+use crate::health::KeyHealth;
+use crate::id::{KeyId, KeyName, ProjectId, ProviderName, TransportId, UpstreamModel};
+use crate::provider::{ProviderRow, UpstreamAuth};
+use crate::secret::Secret;
+use crate::weight::{Priority, Weight};
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub mark: Arc<GenerationMark>,
+    /// In file order.
+    pub providers: Vec<Arc<Provider>>,
+    /// By name with its `@`.
+    pub routes: HashMap<Box<str>, Route>,
+    /// Which providers a bare model name means.
+    pub index: Index,
+    /// `None`: no `projects` member, hence an open data plane on loopback.
+    pub projects: Option<Vec<Project>>,
+    pub management: Management,
+    pub server: ServerSettings,
+    pub access_log: bool,
+    pub log_level: LogLevel,
+}
+
+/// Number and hash of a generation, in an `Arc` of its own: streams hold this, never the snapshot.
+#[derive(Debug)]
+pub struct GenerationMark {
+    /// Counts from 1 in each process.
+    pub number: u64,
+    /// Of the file's bytes.
+    pub hash: ConfigHash,
+    /// Requests that run on it.
+    pub in_flight: AtomicU64,
+    /// `<number>-<first 8 hex of the hash>`, the value of `x-keyway-generation`.
+    pub header: HeaderValue,
+}
+
+#[derive(Debug)]
+pub struct Provider {
+    pub name: ProviderName,
+    pub row: &'static ProviderRow,
+    /// From `custom_provider_config`.
+    pub custom: bool,
+    /// In file order. A keyless provider has one key without a credential.
+    pub keys: Vec<Arc<Key>>,
+    pub pools: Pools,
+    pub timeouts: Timeouts,
+    pub allowed: AllowedRequests,
+    /// Operation to path or full URL.
+    pub path_overrides: HashMap<Operation, Box<str>>,
+}
+
+/// Deadlines of one provider (CONTRACT 2): each is named in its own error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub first_byte: Duration,
+    pub idle_gap: Duration,
+}
+
+/// `allowed_requests` of a custom provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedRequests {
+    All,
+    /// Names of operations, `_stream` appended for streamed ones (bifrost.md 5.3).
+    Only(Vec<Box<str>>),
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub id: KeyId,
+    pub name: KeyName,
+    pub provider: ProviderName,
+    pub row: &'static ProviderRow,
+    /// JSON pointer into the file; empty for the implicit key of a keyless provider.
+    pub pointer: String,
+    pub hash: ConfigHash,
+    pub fingerprint: Fingerprint,
+    pub rule: ModelRule,
+    /// Caller's name (folded) to upstream model.
+    pub aliases: Aliases,
+    pub weight: Weight,
+    pub priority: Priority,
+    pub enabled: bool,
+    pub for_batch: bool,
+    /// Whether it could be used at all, and with what.
+    pub ready: Result<Ready, Unready>,
+    pub timeouts: Timeouts,
+    pub health: Arc<KeyHealth>,
+    /// Breaker of the origin that the key's destination shares with others.
+    pub origin: Arc<KeyHealth>,
+    /// Values of `x-keyway-provider` and `x-keyway-key`.
+    pub provider_header: HeaderValue,
+    pub key_header: HeaderValue,
+}
+
+/// All that a usable key needs on the wire.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub transport: Arc<Transport>,
+    /// Path before the operation, version prefix included: `/v1`, `/openai/v1`.
+    pub base_path: Box<str>,
+    /// The same without the version prefix, for passthrough.
+    pub root_path: Box<str>,
+    pub auth: UpstreamAuth,
+    pub extra_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Only this model is served (`vllm_key_config.model_name`), folded.
+    pub only_model: Option<Box<str>>,
+}
+
+/// Why a key cannot be used, without its value (CONTRACT 2.3 `status`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unready {
+    EnvMissing { name: String },
+    FileUnreadable { path: PathBuf },
+    SealedUnreadable,
+    Incomplete { what: String },
+}
+
+/// Where bytes go and over what trust.
+#[derive(Debug)]
+pub struct Transport {
+    pub id: TransportId,
+    pub scheme: Scheme,
+    /// Host and port as they stand in `Host`.
+    pub authority: Authority,
+    pub host: Box<str>,
+    pub port: u16,
+    /// PEM of the roots to trust instead of the system's.
+    pub ca_pem: Option<Arc<str>>,
+    pub skip_verify: bool,
+    pub keep_alive: Duration,
+    /// Served inside the process: the app's in-memory upstream.
+    pub in_process: bool,
+}
+
+/// Whitelist and blacklist; deny wins, names are folded, `provider/`-less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+
+pub struct ModelRule {
+    pub allow: Allow,
+    pub deny: Allow,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    All,
+    Set(Vec<Box<str>>),
+}
+
+/// `aliases` of one key.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases {
+    /// Exact name first, folded name second (bifrost.md 2.4).
+    pub exact: HashMap<Box<str>, UpstreamModel>,
+    pub folded: HashMap<Box<str>, UpstreamModel>,
+    /// Names as written, in file order, for model lists.
+    pub names: Vec<Box<str>>,
+}
+
+/// Keys of one provider by requested model. Filled by `index.rs`.
+#[derive(Debug, Default)]
+pub struct Pools {
+    /// For names that some key lists, denies or aliases, by folded name.
+    pub by_model: HashMap<Box<str>, Pool>,
+    /// For all other names.
+    pub rest: Pool,
+    /// The same two over keys with `use_for_batch_api` only.
+    pub batch_by_model: HashMap<Box<str>, Pool>,
+    pub batch_rest: Pool,
+}
+
+/// Eligible keys in priority tiers, lowest number first.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    pub tiers: Vec<Tier>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tier {
+    pub priority: Priority,
+    /// Index into `Provider::keys`, and the cumulative weight up to and including it. Keys of
+    /// weight 0 are left out unless all are 0, when every weight counts as 1.
+    pub draws: Vec<(u32, f64)>,
+    /// Drained keys of the tier: used only when every drawn one is barred or tried.
+    pub drained: Vec<u32>,
+}
+
+/// Providers for a bare model name.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Folded model name to (priority, provider index), ascending: named in `models` or `aliases`.
+    pub named: HashMap<Box<str>, Vec<(Priority, u32)>>,
+    /// The same from the upstream's last model list.
+    pub listed: HashMap<Box<str>, Vec<(Priority, u32)>>,
+}
+
+/// `routes.@name`.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Box<str>,
+    pub strategy: Strategy,
+    pub targets: Vec<RouteTarget>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    Fallback,
+    Weighted,
+}
+
+#[derive(Debug)]
+pub struct RouteTarget {
+    /// Index into `Snapshot::providers`.
+    pub provider: u32,
+    pub model: crate::id::ModelName,
+    pub weight: Weight,
+}
+
+#[derive(Debug)]
+pub struct Project {
+    pub id: ProjectId,
+    pub keys: Vec<AccessKey>,
+    /// Patterns over `provider/model` and `@route`; `*` matches any run of characters. Folded.
+    pub models: Vec<Box<str>>,
+    pub passthrough: bool,
+    pub pin: bool,
+}
+
+/// A project or management key: name and digest, or the reason why there is none.
+#[derive(Debug)]
+pub struct AccessKey {
+    pub name: Box<str>,
+    /// blake3 of the whole token; `None` = configured but unresolved, which admits nobody.
+    pub digest: Option<blake3::Hash>,
+}
+
+#[derive(Debug, Default)]
+pub struct Management {
+    /// `None`: no `keys` member, hence loopback only.
+    pub keys: Option<Vec<AccessKey>>,
+    /// `None`: same listeners as the data plane.
+    pub listen: Option<Vec<ListenSpec>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    pub listen: Vec<ListenSpec>,
+    pub tls: Option<TlsFiles>,
+    pub open_data_plane: bool,
+    pub drain: Duration,
+    pub limits: ServerLimits,
+}
+
+/// Certificate chain and key as PEM, read at compile so that a bad pair never becomes a generation.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub cert_pem: Arc<str>,
+    pub key_pem: Secret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    pub in_flight_max: u64,
+    pub request_body_bytes_max: u64,
+    pub header_bytes_max: u64,
+    pub header_count_max: u64,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub connections_max: u64,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenSpec {
+    /// `host` is an IP address or a name that is resolved at bind time.
+    Tcp { host: Box<str>, port: u16, tls: bool },
+    /// `mode`: permission bits of the socket file.
+    Unix { path: PathBuf, mode: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What compile makes of a file.
+#[derive(Debug)]
+pub struct Compiled {
+    pub snapshot: Snapshot,
+    /// Referenced secret files: watched too.
+    pub secret_files: Vec<PathBuf>,
+    /// Of everything that the references resolved to: part of what a generation is.
+    pub fingerprint: Fingerprint,
+}
