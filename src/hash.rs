@@ -10,6 +10,7 @@ use std::fmt;
 /// Domain of every hash taken here; a change of the encoding changes the number.
 const CONFIG_DOMAIN: &str = "keyway 2026 config hash v1";
 const FINGERPRINT_DOMAIN: &str = "keyway 2026 secret fingerprint v1";
+const TOKEN_DOMAIN: &str = "keyway 2026 access token v1";
 
 /// A JSON value in the form in which two spellings of the same meaning are equal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -97,6 +98,14 @@ impl fmt::Debug for ConfigHash {
     }
 }
 
+/// Digest of a project or management token: what `"blake3:…"` in config.json holds and what a
+/// presented token is compared by. Comparison of two [`blake3::Hash`] takes constant time.
+pub fn token_digest(token: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_derive_key(TOKEN_DOMAIN);
+    hasher.update(token);
+    hasher.finalize()
+}
+
 /// Key for fingerprints: random per process, so that a fingerprint cannot be guessed offline.
 #[derive(Clone)]
 pub struct FingerprintKey([u8; 32]);
@@ -172,6 +181,14 @@ mod tests {
         let tree = object(&[("name", Canon::Text("main".into())), ("weight", Canon::Number("1".into()))]);
         assert_eq!(ConfigHash::of(&tree).hex().len(), 64);
         assert_eq!(ConfigHash::of(&tree).short(), ConfigHash::of(&tree).hex()[..8]);
+    }
+
+    #[test]
+    fn token_digests_have_a_domain_of_their_own() {
+        assert_ne!(token_digest(b"a"), blake3::hash(b"a"));
+        // Stands in config files: a change would lock everybody out.
+        let golden = "3eb0";
+        assert_eq!(&token_digest(b"mlx_sk_golden").to_hex()[..4], golden);
     }
 
     #[test]

@@ -126,3 +126,10 @@ pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 pub const LOG_QUEUE_MAX: usize = 8192;
 /// Values of a label that are told apart before the rest becomes `_other`.
 pub const METRIC_LABEL_VALUES_MAX: usize = 200;
+
+// --- Access --------------------------------------------------------------------------------------
+
+/// A project or management token shorter than this can be guessed; longer ones are not hashed at
+/// all, for nobody's token is that long.
+pub const TOKEN_BYTES_MIN: usize = 32;
+pub const TOKEN_BYTES_MAX: usize = 512;
