@@ -101,6 +101,10 @@ pub const FALLBACKS_MAX: usize = 16;
 pub const BODY_DEPTH_MAX: usize = 128;
 /// Bytes of a form that may come before its `model` part.
 pub const MULTIPART_MODEL_WITHIN_BYTES: usize = 64 * 1024;
+/// Header lines of one part of a form.
+pub const PART_HEADER_BYTES_MAX: usize = 8 * 1024;
+/// A server-sent event beyond this is relayed unread.
+pub const SSE_EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// A barred or tried key is drawn again this often before the exact pass decides.
 pub const REDRAWS_MAX: u32 = 8;
 

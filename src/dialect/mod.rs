@@ -3,6 +3,10 @@
 //!
 //! Sans-IO: bytes in, findings out. Knows no provider, no key and no socket.
 
+pub mod frame;
+pub mod openai;
+pub mod scan;
+
 /// A family of wire formats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Dialect {
@@ -55,7 +59,8 @@ pub enum BodyKind {
     None,
     /// Held whole, scanned for `model`, `stream` and `fallbacks`.
     Json,
-    /// `multipart/form-data` with a `model` part; flows.
+    /// `multipart/form-data` with a `model` part; flows. A caller who sends JSON instead is read as
+    /// [`BodyKind::Json`].
     Form,
     /// JSON is held and scanned, anything else flows.
     ByContentType,

@@ -1,0 +1,3 @@
+//! Bytes to events, sans-IO: one file per framing.
+
+pub mod sse;
