@@ -61,6 +61,23 @@ pub const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Retry-After of a refusal for overload.
 pub const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A caller who takes nothing of an answer for this long is gone, though his socket is not.
+pub const CALLER_STALL_MAX: Duration = Duration::from_secs(300);
+/// A body must bring this much within each `body_timeout`, or end: one byte a minute is no upload.
+pub const BODY_PROGRESS_BYTES: usize = 16 * 1024;
+/// Read and write buffer of a caller's connection; large enough that a prompt takes few reads.
+pub const CALLER_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// HTTP/2: bytes that a caller may send ahead, per stream and per connection.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// HTTP/2: bytes of an answer that wait for the caller's window, per stream.
+pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// First bytes of a connection, read to tell HTTP/1.1 from HTTP/2.
+pub const SNIFF_BYTES_MAX: usize = 4 * 1024;
+/// Connections that the kernel queues before we accept them.
+pub const ACCEPT_QUEUE: i32 = 1024;
+/// Changes of listeners that may wait for a worker.
+pub const LISTENER_COMMANDS_MAX: usize = 64;
 
 // --- Upstream ------------------------------------------------------------------------------------
 
@@ -73,6 +90,14 @@ pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
 /// Idle connections kept per transport and worker.
 pub const IDLE_CONNECTIONS_MAX: usize = 256;
+/// How often idle connections are looked through for closed and expired ones.
+pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Least share of the connect deadline that one of several addresses gets.
+pub const CONNECT_TRY_MIN: Duration = Duration::from_millis(250);
+/// Times that one wake-up may poll an upstream connection before others get their turn.
+pub const LINK_ROUNDS_MAX: u32 = 8;
+/// A silent upstream connection is probed this often, lest a NAT forgets it during a long thought.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(45);
 /// Answers of the resolver are believed for this long.
 pub const DNS_TTL: Duration = Duration::from_secs(30);
 pub const DNS_ENTRIES_MAX: usize = 1024;
