@@ -1,0 +1,9 @@
+//! What the tests stand on: the gateway as a process, a caller before it, an upstream behind it.
+
+// Each test uses a part of it.
+#![allow(dead_code)]
+
+pub mod client;
+pub mod gateway;
+pub mod source;
+pub mod upstream;
