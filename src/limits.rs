@@ -145,6 +145,21 @@ pub const MODEL_BARS_MAX: usize = 32;
 /// Health of a key that no snapshot holds is kept this long: `git stash` and back loses nothing.
 pub const RETIRED_HEALTH_KEEP: Duration = Duration::from_secs(3600);
 pub const RETIRED_HEALTH_MAX: usize = 4096;
+/// Failures in a row that open a breaker; Envoy's and linkerd's figure.
+pub const BREAKER_FAILURES: u32 = 5;
+/// An open breaker rests this long, doubled for each probe that fails ...
+pub const BREAKER_SPAN_MIN: Duration = Duration::from_secs(5);
+/// ... up to this: an upstream that is back is found within a minute.
+pub const BREAKER_SPAN_MAX: Duration = Duration::from_secs(60);
+/// A probe that has not reported by then is taken for lost, and another request may be one.
+pub const PROBE_SPAN: Duration = Duration::from_secs(60);
+/// After a bar the share of a key grows back to its weight over this time.
+pub const RAMP_SPAN: Duration = Duration::from_secs(10);
+/// Connection attempts to one origin within one request; a second may catch a restart, more only
+/// add up connect timeouts.
+pub const CONNECTS_PER_ORIGIN_MAX: usize = 2;
+/// Of an upstream's error body; real codes are words.
+pub const ERROR_CODE_BYTES_MAX: usize = 128;
 
 // --- Telemetry -----------------------------------------------------------------------------------
 

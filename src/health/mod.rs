@@ -1,16 +1,33 @@
-//! What is remembered of a key beyond a snapshot: bars, benches, cool-downs, meters.
+//! What is remembered of a key or an origin beyond a snapshot: bars, benches, cool-downs, breakers.
 //!
 //! Atomic cells behind `Arc`s, reached from a `Key` without a map or a lock. Knows no provider, no
-//! request and no clock: time comes in as [`Ticks`].
+//! request, no fault and no clock: what an upstream's error means is decided by
+//! `dispatch/verdict.rs`, time comes in as [`Ticks`].
 
-use crate::error::FaultClass;
+mod bar;
+pub mod registry;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use bar::{Bar, ModelBars};
+pub use registry::Registry;
+
+use crate::id::UpstreamModel;
+use crate::limits::{
+    BENCH_SPAN, BREAKER_FAILURES, BREAKER_SPAN_MAX, BREAKER_SPAN_MIN, COOL_DEFAULT, COOL_MAX, COOL_MIN,
+};
 use crate::ticks::Ticks;
 
 /// Whether a key may be used for a model now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
     Free,
-    /// Half-open: this request is the single probe.
+    /// Back from a bar: takes this share of its weight, in thousandths.
+    Ramping {
+        permille: u16,
+    },
+    /// Half-open: this request is the single probe (from `admits`), or would be (from `look`).
     Probe,
     Barred {
         until: Ticks,
@@ -33,19 +50,181 @@ pub enum Why {
     Probing,
 }
 
-/// How one attempt ended, as health sees it.
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// How one attempt ended, as the cell that it concerns sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// A good answer began (`first_byte`) or ended.
+    /// A good answer, or for an origin any answer at all.
     Success,
-    /// The upstream answered with an error of this class; `until` is the deadline it named.
-    Fault { class: FaultClass, until: Option<Ticks> },
-    /// No connection: the origin's fault, not the key's.
-    ConnectFailed,
-    /// Reset or first-byte deadline after sending.
-    Unanswered,
+    /// The credential, or with a model this model, is refused.
+    Bench,
+    /// Too many requests, until the deadline that the upstream named.
+    Cool { until: Option<Ticks> },
+    /// Counts for the breaker.
+    Failure,
+    /// Nothing is known: the caller left, or the fault was his. Gives a probe back.
+    Untold,
 }
+
+/// What is known of a key as a whole, for views and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// No answer so far.
+    Unknown,
+    Good,
+    /// The last model list could not be had.
+    ListModelsFailed,
+    Barred {
+        until: Ticks,
+        why: Why,
+    },
+    /// The bar's time is over, its probe is still to come.
+    HalfOpen {
+        why: Why,
+    },
+}
+
+const SEEN_NOTHING: u8 = 0;
+const SEEN_SUCCESS: u8 = 1;
+const SEEN_LIST_FAILURE: u8 = 2;
 
 /// All that is remembered of one key or of one origin.
 #[derive(Debug, Default)]
-pub struct KeyHealth {}
+pub struct KeyHealth {
+    whole: Bar,
+    /// Made at the first bar of a model: a thousand keys without one cost nothing.
+    models: OnceLock<Box<ModelBars>>,
+    /// Failures since the last success.
+    streak: AtomicU32,
+    /// Times that the breaker opened since the last success.
+    openings: AtomicU32,
+    seen: AtomicU8,
+}
+
+impl KeyHealth {
+    /// What [`admits`](Self::admits) would say, without taking the probe.
+    pub fn look(&self, model: Option<&UpstreamModel>, now: Ticks) -> Admission {
+        let whole = self.whole.look(now);
+        let Some(bar) = self.model_bar(model) else { return whole };
+        stricter(whole, bar.look(now))
+    }
+
+    /// Whether the key may be used for the model. [`Admission::Probe`] is given to one request at a
+    /// time, which owes a [`record`](Self::record).
+    pub fn admits(&self, model: Option<&UpstreamModel>, now: Ticks) -> Admission {
+        let Some(bar) = self.model_bar(model) else { return self.whole.admits(now) };
+        // Looked at first, so that the probe of one bar is not taken while the other one stands.
+        if let barred @ Admission::Barred { .. } = stricter(self.whole.look(now), bar.look(now)) {
+            return barred;
+        }
+        let whole = self.whole.admits(now);
+        if matches!(whole, Admission::Barred { .. }) {
+            return whole;
+        }
+        let both = stricter(whole, bar.admits(now));
+        if whole == Admission::Probe && matches!(both, Admission::Barred { .. }) {
+            self.whole.release();
+        }
+        both
+    }
+
+    /// The end of an attempt. `model` narrows a bench or a cool-down to one model of the key.
+    pub fn record(&self, model: Option<&UpstreamModel>, outcome: Outcome, now: Ticks) {
+        match outcome {
+            Outcome::Success => self.succeeded(model, now),
+            Outcome::Bench => {
+                let why = if model.is_some() { Why::ModelAccess } else { Why::Unauthorized };
+                self.raise(model, now.after(BENCH_SPAN), why, now);
+            }
+            Outcome::Cool { until } => {
+                let until = until.unwrap_or_else(|| now.after(COOL_DEFAULT));
+                let until = until.clamp(now.after(COOL_MIN), now.after(COOL_MAX));
+                self.raise(model, until, Why::Cooling, now);
+            }
+            Outcome::Failure => self.failed(now),
+            Outcome::Untold => {
+                self.whole.release();
+                if let Some(bar) = self.model_bar(model) {
+                    bar.release();
+                }
+            }
+        }
+    }
+
+    /// How the last asking for a model list ended.
+    pub fn listed(&self, good: bool) {
+        self.seen.store(if good { SEEN_SUCCESS } else { SEEN_LIST_FAILURE }, Ordering::Relaxed);
+    }
+
+    pub fn standing(&self, now: Ticks) -> Standing {
+        match (self.whole.look(now), self.whole.why()) {
+            (Admission::Barred { until, why }, _) => Standing::Barred { until, why },
+            (Admission::Probe, Some(why)) => Standing::HalfOpen { why },
+            _ => match self.seen.load(Ordering::Relaxed) {
+                SEEN_NOTHING => Standing::Unknown,
+                SEEN_LIST_FAILURE => Standing::ListModelsFailed,
+                _ => Standing::Good,
+            },
+        }
+    }
+
+    fn succeeded(&self, model: Option<&UpstreamModel>, now: Ticks) {
+        self.whole.lift(now);
+        if let Some(bar) = self.model_bar(model) {
+            bar.lift(now);
+        }
+        // Read before written: the good path stays free of stores that other cores would see.
+        if self.streak.load(Ordering::Relaxed) != 0 {
+            self.streak.store(0, Ordering::Relaxed);
+        }
+        if self.openings.load(Ordering::Relaxed) != 0 && self.whole.why() != Some(Why::Breaker) {
+            self.openings.store(0, Ordering::Relaxed);
+        }
+        if self.seen.load(Ordering::Relaxed) != SEEN_SUCCESS {
+            self.seen.store(SEEN_SUCCESS, Ordering::Relaxed);
+        }
+    }
+
+    fn raise(&self, model: Option<&UpstreamModel>, until: Ticks, why: Why, now: Ticks) {
+        match model {
+            None => self.whole.raise(until, why),
+            Some(model) => {
+                self.models.get_or_init(Box::default).raise(model, until, why, now);
+                if why == Why::ModelAccess {
+                    // Known and refused one model: the key as such works.
+                    self.whole.lift(now);
+                }
+                // A 429 proves nothing of the kind, but the probe is over.
+                self.whole.release();
+            }
+        }
+    }
+
+    fn failed(&self, now: Ticks) {
+        let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        // While half-open one failure is enough: it is the probe's, or as good as.
+        if streak < BREAKER_FAILURES && !self.whole.is_half_open(now) {
+            return;
+        }
+        self.streak.store(0, Ordering::Relaxed);
+        let openings = self.openings.fetch_add(1, Ordering::Relaxed).min(16);
+        let span = BREAKER_SPAN_MIN.saturating_mul(1 << openings).min(BREAKER_SPAN_MAX);
+        self.whole.raise(now.after(span), Why::Breaker);
+    }
+
+    fn model_bar(&self, model: Option<&UpstreamModel>) -> Option<&Bar> {
+        // In this order: without any model bar, which is nearly always, nothing is hashed.
+        self.models.get()?.find(model?)
+    }
+}
+
+/// The admission that allows less.
+pub fn stricter(a: Admission, b: Admission) -> Admission {
+    let rank = |admission| match admission {
+        Admission::Free => (0, 0),
+        // Less of a share is stricter.
+        Admission::Ramping { permille } => (1, u64::from(1000 - permille.min(1000))),
+        Admission::Probe => (2, 0),
+        Admission::Barred { until: Ticks(until), .. } => (3, until),
+    };
+    if rank(b) > rank(a) { b } else { a }
+}

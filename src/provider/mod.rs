@@ -3,10 +3,22 @@
 //! Behaviour is read from the row. No code outside this module matches on a provider's name
 //! (`tests/it/architecture.rs` looks for literals).
 
-use http::{HeaderName, HeaderValue};
+pub mod auth;
+mod catalog;
+pub mod fault;
+pub mod retry_after;
+pub mod url;
+
+pub use auth::UpstreamAuth;
+pub use fault::{classify, error_code};
+pub use retry_after::retry_after;
+pub use url::{BaseUrl, path_and_query};
 
 use crate::dialect::Dialect;
 use crate::error::FaultClass;
+
+/// What a call without a model means when nothing else says it (CONTRACT 3.1).
+pub const DEFAULT_PROVIDER: &str = "openai";
 
 /// One provider of the catalogue. Facts and sources: docs/providers.md.
 #[derive(Debug)]
@@ -37,6 +49,8 @@ pub struct ProviderRow {
     pub in_process: bool,
     /// Deviations from the default fault table: (status, error code or "" for any, class).
     pub faults: &'static [(u16, &'static str, FaultClass)],
+    /// What a rate limit holds for.
+    pub rate_scope: RateScope,
     /// Whether this release can serve it; a config that names another is refused.
     pub served: bool,
 }
@@ -55,13 +69,139 @@ pub enum AuthKind {
     GoogleOAuth,
 }
 
-/// A credential compiled into what goes onto a request head.
-#[derive(Clone, Debug)]
-pub enum UpstreamAuth {
-    None,
-    /// The value is marked sensitive.
-    Header {
-        name: HeaderName,
-        value: HeaderValue,
-    },
+/// What an upstream counts its rate limit by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RateScope {
+    /// Each model of an account apart: other models of the key go on.
+    Model,
+    /// The account: a 429 rests the whole key.
+    Account,
+}
+
+/// The catalogue, in the order in which docs and pickers show it.
+pub fn rows() -> &'static [ProviderRow] {
+    catalog::ROWS
+}
+
+/// A row by its id or by another name for it. Names are exact, as in the file.
+pub fn row(name: &str) -> Option<&'static ProviderRow> {
+    catalog::ROWS.iter().find(|row| row.id == name || row.also.contains(&name))
+}
+
+impl ProviderRow {
+    pub fn speaks(&self, dialect: Dialect) -> bool {
+        self.speaks.contains(&dialect)
+    }
+
+    /// Whether a bare model name (folded) belongs to this vendor.
+    pub fn owns(&self, folded_model: &str) -> bool {
+        self.families.iter().any(|family| folded_model.starts_with(family))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// CONTRACT 3.2, in its order.
+    const NAMES: [&str; 25] = [
+        "openai",
+        "azure",
+        "anthropic",
+        "bedrock",
+        "vertex",
+        "gemini",
+        "cohere",
+        "mistral",
+        "groq",
+        "fireworks",
+        "cerebras",
+        "openrouter",
+        "perplexity",
+        "xai",
+        "deepseek",
+        "together",
+        "nebius",
+        "parasail",
+        "huggingface",
+        "ollama",
+        "vllm",
+        "sgl",
+        "replicate",
+        "elevenlabs",
+        "mock",
+    ];
+
+    #[test]
+    fn all_rows_of_the_contract() {
+        let ids: Vec<_> = rows().iter().map(|row| row.id).collect();
+        assert_eq!(ids, NAMES);
+        assert_eq!(row("google").map(|row| row.id), Some("gemini"));
+        assert!(row("OpenAI").is_none() && row("").is_none());
+        assert!(row(DEFAULT_PROVIDER).is_some());
+    }
+
+    #[test]
+    fn rows_hold_together() {
+        let mut names = HashSet::new();
+        for row in rows() {
+            for name in row.also.iter().chain([&row.id]) {
+                assert!(names.insert(*name), "{name} twice");
+            }
+            assert!(!row.label.is_empty() && !row.speaks.is_empty(), "{}", row.id);
+            assert!(row.families.iter().all(|f| !f.is_empty() && *f == f.to_ascii_lowercase()), "{}", row.id);
+            // A URL where the row has one, and one from the key where it has not.
+            assert_eq!(
+                row.base_url.is_empty(),
+                row.needs_endpoint || matches!(row.id, "bedrock" | "vertex"),
+                "{}",
+                row.id
+            );
+            if !row.base_url.is_empty() {
+                let base = BaseUrl::parse(row.base_url, row.version_prefix).expect(row.id);
+                assert!(base.base_path.ends_with(row.version_prefix), "{}", row.id);
+            }
+            assert_eq!(row.in_process, row.id == "mock");
+            if row.keyless {
+                assert_eq!(row.auth, AuthKind::None);
+            }
+            if row.served {
+                assert!(row.speaks(Dialect::OpenAi), "{}", row.id);
+            }
+        }
+    }
+
+    /// A bare name that two vendors claim would go to whichever stands first in the file.
+    #[test]
+    fn no_family_lies_inside_another() {
+        let families: Vec<_> = rows().iter().flat_map(|row| row.families.iter().map(|f| (row.id, *f))).collect();
+        for (id, family) in &families {
+            for (other_id, other) in &families {
+                assert!(id == other_id || !other.starts_with(family), "{id} {family} covers {other_id} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn whose_model() {
+        let owner = |model: &str| rows().iter().find(|row| row.owns(model)).map(|row| row.id);
+        for (model, id) in [
+            ("gpt-4o", Some("openai")),
+            ("o3-mini", Some("openai")),
+            ("text-embedding-3-small", Some("openai")),
+            ("claude-sonnet-5", Some("anthropic")),
+            ("gemini-3-flash", Some("gemini")),
+            ("grok-4", Some("xai")),
+            ("mistral-large-latest", Some("mistral")),
+            ("deepseek-chat", Some("deepseek")),
+            ("command-a", Some("cohere")),
+            ("mock-429", Some("mock")),
+            ("llama-3.3-70b", None),
+            ("", None),
+        ] {
+            assert_eq!(owner(model), id, "{model}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! Made by `compile` alone and never in a bad state: defaults are decided, secrets resolved, sums
 //! built. Holds nothing that changes but `Arc`s to health cells, and no socket.
 
+pub mod index;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,13 +179,16 @@ pub struct Aliases {
 /// Keys of one provider by requested model. Filled by `index.rs`.
 #[derive(Debug, Default)]
 pub struct Pools {
-    /// For names that some key lists, denies or aliases, by folded name.
+    /// For names that set some key apart from the others, by folded name.
     pub by_model: HashMap<Box<str>, Pool>,
     /// For all other names.
     pub rest: Pool,
-    /// The same two over keys with `use_for_batch_api` only.
+    /// For calls without a model: every key that serves any.
+    pub any: Pool,
+    /// The same three over keys with `use_for_batch_api` only.
     pub batch_by_model: HashMap<Box<str>, Pool>,
     pub batch_rest: Pool,
+    pub batch_any: Pool,
 }
 
 /// Eligible keys in priority tiers, lowest number first.
@@ -209,6 +214,8 @@ pub struct Index {
     pub named: HashMap<Box<str>, Vec<(Priority, u32)>>,
     /// The same from the upstream's last model list.
     pub listed: HashMap<Box<str>, Vec<(Priority, u32)>>,
+    /// Provider name to its place in `Snapshot::providers`.
+    pub by_name: HashMap<ProviderName, u32>,
 }
 
 /// `routes.@name`.

@@ -1,0 +1,255 @@
+//! The rows of the provider catalogue (CONTRACT 3.2). Data only; what a field means stands at
+//! [`ProviderRow`]. Looked up through [`super::row`], never matched by name.
+//!
+//! A row that is not `served` yet is here so that its name, label and models are known; a config
+//! that uses it is refused by compile.
+
+use super::{AuthKind, ProviderRow, RateScope};
+use crate::dialect::Dialect;
+use crate::error::FaultClass;
+
+/// What most rows are: an OpenAI-compatible API behind a bearer token. A row names its deviations.
+const COMMON: ProviderRow = ProviderRow {
+    id: "",
+    also: &[],
+    label: "",
+    base_url: "",
+    version_prefix: "/v1",
+    speaks: &[Dialect::OpenAi],
+    auth: AuthKind::Bearer,
+    families: &[],
+    needs_endpoint: false,
+    value_optional: false,
+    keyless: false,
+    in_process: false,
+    faults: &[],
+    rate_scope: RateScope::Model,
+    served: true,
+};
+
+/// In the order of CONTRACT 3.2.
+pub(super) const ROWS: &[ProviderRow] = &[
+    ProviderRow {
+        id: "openai",
+        label: "OpenAI",
+        base_url: "https://api.openai.com",
+        families: &[
+            "gpt-",
+            "chatgpt-",
+            "codex-",
+            "o1",
+            "o3",
+            "o4",
+            "ft:gpt-",
+            "ft:davinci-",
+            "ft:babbage-",
+            "text-embedding-",
+            "text-moderation-",
+            "omni-moderation-",
+            "dall-e-",
+            "whisper-",
+            "tts-",
+            "sora-",
+            "computer-use-",
+            "babbage-",
+            "davinci-",
+        ],
+        ..COMMON
+    },
+    ProviderRow {
+        id: "azure",
+        label: "Azure OpenAI",
+        version_prefix: "/openai/v1",
+        auth: AuthKind::Azure,
+        needs_endpoint: true,
+        value_optional: true,
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        id: "anthropic",
+        label: "Anthropic",
+        base_url: "https://api.anthropic.com",
+        speaks: &[Dialect::Anthropic, Dialect::OpenAi],
+        auth: AuthKind::Header("x-api-key"),
+        families: &["claude-"],
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        id: "bedrock",
+        label: "AWS Bedrock",
+        version_prefix: "",
+        speaks: &[Dialect::Bedrock, Dialect::Anthropic],
+        auth: AuthKind::AwsSigV4,
+        families: &["anthropic.", "amazon.", "meta.", "us.", "eu.", "apac.", "global."],
+        value_optional: true,
+        faults: &[
+            (403, "unrecognizedclientexception", FaultClass::Credential),
+            (403, "expiredtokenexception", FaultClass::Credential),
+            (403, "invalidsignatureexception", FaultClass::ClockSkew),
+            (408, "", FaultClass::Server),
+            (424, "", FaultClass::Server),
+        ],
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        id: "vertex",
+        label: "Google Vertex AI",
+        version_prefix: "",
+        speaks: &[Dialect::Gemini, Dialect::Anthropic, Dialect::OpenAi],
+        auth: AuthKind::GoogleOAuth,
+        value_optional: true,
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        // A bad key is a 400 here.
+        id: "gemini",
+        also: &["google"],
+        label: "Google Gemini",
+        base_url: "https://generativelanguage.googleapis.com",
+        version_prefix: "/v1beta",
+        speaks: &[Dialect::Gemini, Dialect::OpenAi],
+        auth: AuthKind::Header("x-goog-api-key"),
+        families: &["gemini-", "gemma-", "imagen-", "veo-", "learnlm-"],
+        faults: &[
+            (400, "api_key_invalid", FaultClass::Credential),
+            (400, "api_key_expired", FaultClass::Credential),
+            (403, "api_key_service_blocked", FaultClass::Credential),
+        ],
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        // 498: invalid token.
+        id: "cohere",
+        label: "Cohere",
+        base_url: "https://api.cohere.com",
+        version_prefix: "/v2",
+        speaks: &[Dialect::Cohere],
+        families: &["command-", "c4ai-", "embed-english-", "embed-multilingual-", "embed-v4", "rerank-"],
+        faults: &[(498, "", FaultClass::Credential)],
+        rate_scope: RateScope::Account,
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        id: "mistral",
+        label: "Mistral",
+        base_url: "https://api.mistral.ai",
+        families: &[
+            "mistral-",
+            "ministral-",
+            "open-mistral-",
+            "open-mixtral-",
+            "codestral-",
+            "devstral-",
+            "magistral-",
+            "pixtral-",
+            "voxtral-",
+        ],
+        rate_scope: RateScope::Account,
+        ..COMMON
+    },
+    ProviderRow {
+        // 498: flex tier has no capacity.
+        id: "groq",
+        label: "Groq",
+        base_url: "https://api.groq.com/openai",
+        faults: &[(498, "", FaultClass::Rate)],
+        ..COMMON
+    },
+    ProviderRow {
+        // 412: the account is suspended.
+        id: "fireworks",
+        label: "Fireworks AI",
+        base_url: "https://api.fireworks.ai/inference",
+        families: &["accounts/fireworks/"],
+        faults: &[(412, "", FaultClass::Credential)],
+        rate_scope: RateScope::Account,
+        ..COMMON
+    },
+    ProviderRow { id: "cerebras", label: "Cerebras", base_url: "https://api.cerebras.ai", ..COMMON },
+    ProviderRow {
+        // Its 403 is moderation of the input, its 408 a slow model behind it.
+        id: "openrouter",
+        label: "OpenRouter",
+        base_url: "https://openrouter.ai/api",
+        faults: &[(403, "", FaultClass::Content), (408, "", FaultClass::Server)],
+        ..COMMON
+    },
+    ProviderRow {
+        // Serves Responses and embeddings; its chat completions were switched off on 2026-09-27.
+        id: "perplexity",
+        label: "Perplexity",
+        base_url: "https://api.perplexity.ai",
+        families: &["sonar"],
+        ..COMMON
+    },
+    ProviderRow {
+        // Its 403 means one model or one content, and its body does not say which: the default benches
+        // the model for this key only.
+        id: "xai",
+        label: "xAI",
+        base_url: "https://api.x.ai",
+        families: &["grok-"],
+        ..COMMON
+    },
+    ProviderRow {
+        id: "deepseek",
+        label: "DeepSeek",
+        base_url: "https://api.deepseek.com",
+        families: &["deepseek-"],
+        ..COMMON
+    },
+    ProviderRow { id: "together", label: "Together AI", base_url: "https://api.together.ai", ..COMMON },
+    ProviderRow {
+        id: "nebius",
+        label: "Nebius Token Factory",
+        base_url: "https://api.tokenfactory.nebius.com",
+        ..COMMON
+    },
+    ProviderRow { id: "parasail", label: "Parasail", base_url: "https://api.parasail.io", ..COMMON },
+    ProviderRow {
+        id: "huggingface",
+        label: "Hugging Face",
+        base_url: "https://router.huggingface.co",
+        rate_scope: RateScope::Account,
+        ..COMMON
+    },
+    ProviderRow { id: "ollama", label: "Ollama", needs_endpoint: true, value_optional: true, ..COMMON },
+    ProviderRow { id: "vllm", label: "vLLM", needs_endpoint: true, value_optional: true, ..COMMON },
+    ProviderRow { id: "sgl", label: "SGLang", needs_endpoint: true, value_optional: true, ..COMMON },
+    ProviderRow {
+        id: "replicate",
+        label: "Replicate",
+        base_url: "https://api.replicate.com",
+        rate_scope: RateScope::Account,
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        id: "elevenlabs",
+        label: "ElevenLabs",
+        base_url: "https://api.elevenlabs.io",
+        auth: AuthKind::Header("xi-api-key"),
+        families: &["eleven_"],
+        rate_scope: RateScope::Account,
+        served: false,
+        ..COMMON
+    },
+    ProviderRow {
+        // A name that resolves nowhere: if it ever left the process, it would not get far.
+        id: "mock",
+        label: "Built-in mock",
+        base_url: "http://mock.invalid",
+        auth: AuthKind::None,
+        families: &["mock"],
+        value_optional: true,
+        keyless: true,
+        in_process: true,
+        ..COMMON
+    },
+];
