@@ -40,6 +40,12 @@ pub const RELOAD_RETRY_MAX: Duration = Duration::from_secs(30);
 pub const RELOAD_OUTCOMES_KEPT: usize = 10;
 /// Commands that may wait for the writer; it works them off in milliseconds.
 pub const WRITER_QUEUE_MAX: usize = 256;
+/// Directories that are watched for events; beyond it the poll alone sees changes.
+pub const WATCHED_DIRECTORIES_MAX: usize = 256;
+/// Symbolic links that are followed on the way to one file; the kernel's own bound.
+pub const SYMLINK_HOPS_MAX: usize = 40;
+/// A watcher that could not be opened is tried again this often; the poll works meanwhile.
+pub const WATCH_RETRY: Duration = Duration::from_secs(30);
 
 // --- Server defaults (config `server.limits`) ----------------------------------------------------
 
