@@ -200,3 +200,6 @@ fn member(name: &str, alone: bool) -> Bytes {
     }
     Bytes::from(out)
 }
+
+#[cfg(test)]
+mod tests;
