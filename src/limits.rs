@@ -78,6 +78,8 @@ pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// HTTP/2: bytes of an answer that wait for the caller's window, per stream.
 pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// HTTP/2: an idle connection is asked this often whether its caller is still there.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// First bytes of a connection, read to tell HTTP/1.1 from HTTP/2.
 pub const SNIFF_BYTES_MAX: usize = 4 * 1024;
 /// Connections that the kernel queues before we accept them.

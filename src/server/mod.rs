@@ -1,1 +1,62 @@
-//! (server: being written)
+//! The HTTP server of one worker: any [`Handler`], over TCP, TLS and Unix sockets.
+//!
+//! Knows sockets, HTTP/1.1 and HTTP/2, limits and deadlines; nothing of routes, keys or models.
+//! Every connection has a permit, an owner who waits for it, and a deadline in each of its phases.
+//! What a caller is told about a broken head is hyper's own 400, 414 or 431, after which the
+//! connection closes.
+
+mod accept;
+mod body;
+mod conn;
+mod drain;
+mod io;
+mod listen;
+mod sniff;
+mod tls;
+mod watch;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use accept::{ListenerCommand, ServerRuntime, WorkerListener, serve};
+pub use body::{BodyError, Flowing, read_held};
+pub use drain::{Drain, Drained};
+pub use listen::{BindError, Bound, Socket};
+pub use tls::{TlsError, server_config};
+
+use crate::error::BoxError;
+
+/// Answers requests. One clone per request, so it is an `Arc` or two.
+pub trait Handler: Clone + Send + Sync + 'static {
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static;
+
+    /// Dropped before it is done when the caller leaves.
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        conn: Arc<ConnInfo>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Where a request came in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnInfo {
+    pub peer: PeerKind,
+    /// The listener, as it is printed: `http://127.0.0.1:8080`.
+    pub local: Arc<str>,
+    pub tls: bool,
+    /// The listener is one of `management.listen`.
+    pub management: bool,
+}
+
+/// Who is at the other end, as far as the socket tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum PeerKind {
+    Loopback,
+    Unix { uid: u32 },
+    Remote,
+}
