@@ -185,3 +185,35 @@ pub const METRIC_LABEL_VALUES_MAX: usize = 200;
 /// all, for nobody's token is that long.
 pub const TOKEN_BYTES_MIN: usize = 32;
 pub const TOKEN_BYTES_MAX: usize = 512;
+/// ... and so are lines beyond this many bytes in one buffer: 8192 access lines of usual length.
+pub const LOG_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One value in a log line; a longer one is cut, for a body does not belong there.
+pub const LOG_VALUE_BYTES_MAX: usize = 4096;
+/// A log that nobody reads may hold up the exit for this long.
+pub const LOG_EXIT_WAIT: Duration = Duration::from_secs(1);
+/// A longer label value is counted as `_other`.
+pub const METRIC_LABEL_BYTES_MAX: usize = 200;
+/// Label sets of one family: the product of its labels must not eat the memory either.
+pub const METRIC_SERIES_MAX: usize = 2000;
+
+// --- Mock upstream -------------------------------------------------------------------------------
+
+/// Bodies that the mock takes; above the gateway's own default cap.
+pub const MOCK_BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Files, batches and stored responses, each; the oldest gives way.
+pub const MOCK_STORE_MAX: usize = 100;
+/// Content of one stored file; a longer one is cut.
+pub const MOCK_FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Requests that the recorder remembers.
+pub const MOCK_RECORD_MAX: usize = 1000;
+/// Open connections of one in-memory mock; more are closed at once.
+pub const MOCK_CONNECTIONS_MAX: usize = 4096;
+/// Buffer of each direction of an in-memory connection.
+pub const MOCK_PIPE_BYTES: usize = 64 * 1024;
+/// Longest wait that a model name may ask for, and most events.
+pub const MOCK_WAIT_MAX: Duration = Duration::from_secs(3600);
+pub const MOCK_EVENTS_MAX: u32 = 1_000_000;
+/// Bytes that a model name may ask for, embeddings' dimensions and answers' choices.
+pub const MOCK_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const MOCK_DIMENSIONS_MAX: usize = 4096;
+pub const MOCK_CHOICES_MAX: usize = 8;

@@ -1,0 +1,151 @@
+//! The pieces that lines are made of: escaped text, numbers, times. Appends to a byte buffer.
+//!
+//! Whatever a name holds, what is written here stays on its line and cannot steer a terminal:
+//! control characters (C0, DEL, C1), line separators and direction marks are escaped.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::limits::LOG_VALUE_BYTES_MAX;
+
+/// A JSON string, quotes included.
+pub fn push_json(out: &mut Vec<u8>, text: &str) {
+    let text = cut(text);
+    out.push(b'"');
+    if text.bytes().all(is_plain) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        escape(out, text);
+    }
+    out.push(b'"');
+}
+
+/// Text for people: bare where one word, else as in JSON.
+pub fn push_text(out: &mut Vec<u8>, text: &str) {
+    let bare = !text.is_empty() && text.len() <= LOG_VALUE_BYTES_MAX && text.bytes().all(|b| is_plain(b) && b != b' ');
+    if bare {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        push_json(out, text);
+    }
+}
+
+/// Escaped but not quoted: the message of an event on a terminal.
+pub fn push_message(out: &mut Vec<u8>, text: &str) {
+    escape(out, cut(text));
+}
+
+/// Decimal. The formatting machinery of `write!` costs ten times as much, and a line has ten.
+pub fn push_u64(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0u8; 20];
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        used += 1;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// Milliseconds with three decimals.
+pub fn push_millis(out: &mut Vec<u8>, span: Duration) {
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    push_u64(out, micros / 1000);
+    out.push(b'.');
+    push_padded(out, micros % 1000, 3);
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn push_time(out: &mut Vec<u8>, time: SystemTime) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (year, month, day) = civil(since.as_secs() / 86_400);
+    push_padded(out, year, 4);
+    out.push(b'-');
+    push_padded(out, month, 2);
+    out.push(b'-');
+    push_padded(out, day, 2);
+    out.push(b'T');
+    push_clock(out, since);
+    out.push(b'Z');
+}
+
+/// Time of day in UTC with milliseconds.
+pub fn push_time_of_day(out: &mut Vec<u8>, time: SystemTime) {
+    push_clock(out, time.duration_since(UNIX_EPOCH).unwrap_or_default());
+}
+
+fn push_clock(out: &mut Vec<u8>, since: Duration) {
+    let seconds = since.as_secs() % 86_400;
+    push_padded(out, seconds / 3600, 2);
+    out.push(b':');
+    push_padded(out, seconds / 60 % 60, 2);
+    out.push(b':');
+    push_padded(out, seconds % 60, 2);
+    out.push(b'.');
+    push_padded(out, u64::from(since.subsec_millis()), 3);
+}
+
+fn push_padded(out: &mut Vec<u8>, value: u64, width: u32) {
+    for place in (1..width).rev() {
+        if value < 10u64.saturating_pow(place) {
+            out.push(b'0');
+        }
+    }
+    push_u64(out, value);
+}
+
+/// Year, month, day of a count of days since 1970-01-01 (proleptic Gregorian; Howard Hinnant's
+/// `civil_from_days`, for days at and after the epoch).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Printable ASCII that JSON takes as it is.
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
+}
+
+fn cut(text: &str) -> &str {
+    if text.len() <= LOG_VALUE_BYTES_MAX {
+        return text;
+    }
+    text.get(..text.floor_char_boundary(LOG_VALUE_BYTES_MAX)).unwrap_or_default()
+}
+
+fn escape(out: &mut Vec<u8>, text: &str) {
+    let mut utf8 = [0u8; 4];
+    for char in text.chars() {
+        match char {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if is_unseen(c) => {
+                out.extend_from_slice(b"\\u");
+                let code = u32::from(c);
+                for shift in [12, 8, 4, 0] {
+                    let digit = char::from_digit(code >> shift & 0xf, 16).unwrap_or('0');
+                    out.extend_from_slice(digit.encode_utf8(&mut utf8).as_bytes());
+                }
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()),
+        }
+    }
+}
+
+/// Controls, and marks that break or turn a line; all lie in the basic plane.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}

@@ -1,0 +1,329 @@
+//! The log thread: takes finished lines out of buffers and writes them.
+//!
+//! Whoever logs appends to a buffer in memory and goes on. A log that nobody reads stalls this
+//! thread alone; lines beyond the bounds are dropped and counted, never waited for. Formats no
+//! line itself (access.rs, event.rs) and reads no environment.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Instant, SystemTime};
+
+use tracing::level_filters::LevelFilter;
+
+use super::event::{Events, SharedLevel};
+use super::line::{push_time, push_time_of_day, push_u64};
+use crate::limits::{LOG_BUFFER_BYTES_MAX, LOG_EXIT_WAIT, LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL, LOG_QUEUE_MAX};
+
+/// Empty looks in a row before the thread sleeps until somebody wakes it.
+const IDLE_LOOKS: u32 = 20;
+
+/// How a line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Where the log goes and how.
+pub struct LogOptions {
+    pub format: Format,
+    pub level: LevelFilter,
+    pub out: Box<dyn Write + Send>,
+}
+
+impl LogOptions {
+    /// To standard output: text on a terminal, JSON lines otherwise.
+    pub fn stdout(level: LevelFilter) -> Self {
+        let out = io::stdout();
+        let format = if out.is_terminal() { Format::Text } else { Format::Json };
+        Self { format, level, out: Box::new(out) }
+    }
+
+    /// To standard error, for commands whose standard output is their result.
+    pub fn stderr(level: LevelFilter) -> Self {
+        let out = io::stderr();
+        let format = if out.is_terminal() { Format::Text } else { Format::Json };
+        Self { format, level, out: Box::new(out) }
+    }
+}
+
+/// Owner of the log thread: dropping it writes what is left.
+pub struct Log {
+    handle: LogHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    pub fn start(options: LogOptions) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let buffer = Arc::new(LineBuffer::new(options.format, Arc::clone(&shared)));
+        lock(&shared.buffers).push(Arc::clone(&buffer));
+        let level = Arc::new(SharedLevel::new(options.level));
+        let dispatch = tracing::Dispatch::new(Events { buffer, level: Arc::clone(&level) });
+        let handle = LogHandle { shared: Arc::clone(&shared), level, dispatch, format: options.format };
+        let writer = LogWriter { shared, out: options.out, format: options.format, reported: 0 };
+        let thread = thread::Builder::new().name("log".into()).spawn(move || writer.run())?;
+        // `set` fails only where it was set before, and this is the one place that does.
+        let _ = handle.shared.thread.set(thread.thread().clone());
+        Ok(Self { handle, thread: Some(thread) })
+    }
+
+    pub fn handle(&self) -> LogHandle {
+        self.handle.clone()
+    }
+
+    /// Makes this the log of the whole process. For the binary alone: two gateways in one process
+    /// use [`LogHandle::dispatch`] each on their own threads. False where there is one already.
+    pub fn install(&self) -> bool {
+        tracing::dispatcher::set_global_default(self.handle.dispatch.clone()).is_ok()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.handle.shared.stopping.store(true, Ordering::Release);
+        // A thread that is stuck in a write to a full pipe is left behind with it.
+        if self.handle.flush()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the rest of the process needs of the log.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    shared: Arc<Shared>,
+    level: Arc<SharedLevel>,
+    dispatch: tracing::Dispatch,
+    format: Format,
+}
+
+impl LogHandle {
+    /// A buffer for lines that are written by hand; one per worker.
+    pub fn buffer(&self) -> Arc<LineBuffer> {
+        let buffer = Arc::new(LineBuffer::new(self.format, Arc::clone(&self.shared)));
+        lock(&self.shared.buffers).push(Arc::clone(&buffer));
+        buffer
+    }
+
+    /// Takes events of the thread that makes it its default dispatcher.
+    pub fn dispatch(&self) -> tracing::Dispatch {
+        self.dispatch.clone()
+    }
+
+    pub fn set_level(&self, level: LevelFilter) {
+        self.level.set(level);
+    }
+
+    /// Lines that were dropped because the log could not keep up.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all that was logged before has been written, for at most [`LOG_EXIT_WAIT`].
+    /// False where it has not.
+    pub fn flush(&self) -> bool {
+        let deadline = Instant::now() + LOG_EXIT_WAIT;
+        let mut flushes = lock(&self.shared.flushes);
+        flushes.asked += 1;
+        let ticket = flushes.asked;
+        self.shared.knock();
+        while flushes.done < ticket {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            flushes = self.shared.flushed.wait_timeout(flushes, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    buffers: Mutex<Vec<Arc<LineBuffer>>>,
+    dropped: AtomicU64,
+    stopping: AtomicBool,
+    /// The thread waits without a time-out.
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+    flushes: Mutex<Flushes>,
+    flushed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Flushes {
+    asked: u64,
+    done: u64,
+}
+
+impl Shared {
+    fn knock(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Finished lines on their way to the log thread.
+#[derive(Debug)]
+pub struct LineBuffer {
+    lines: Mutex<Lines>,
+    format: Format,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl LineBuffer {
+    fn new(format: Format, shared: Arc<Shared>) -> Self {
+        Self { lines: Mutex::default(), format, shared }
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Appends one line: `write` writes it, end included. Never waits for the log.
+    pub fn push(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut lines = lock(&self.lines);
+        let before = lines.bytes.len();
+        if lines.count >= LOG_QUEUE_MAX || before >= LOG_BUFFER_BYTES_MAX {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        write(&mut lines.bytes);
+        lines.count += 1;
+        let full = before < LOG_FLUSH_BYTES && lines.bytes.len() >= LOG_FLUSH_BYTES;
+        drop(lines);
+        // The sleeper sets `asleep` before its last look under our lock: either it saw this line,
+        // or we see the flag.
+        if full || self.shared.asleep.load(Ordering::Relaxed) {
+            self.shared.knock();
+        }
+    }
+
+    /// Swaps the lines for an empty buffer; false where there are none.
+    fn take(&self, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        let mut lines = lock(&self.lines);
+        std::mem::swap(&mut lines.bytes, into);
+        lines.count = 0;
+        !into.is_empty()
+    }
+}
+
+struct LogWriter {
+    shared: Arc<Shared>,
+    out: Box<dyn Write + Send>,
+    format: Format,
+    /// Dropped lines that the log itself has told of.
+    reported: u64,
+}
+
+impl LogWriter {
+    fn run(mut self) {
+        let mut spare = Vec::new();
+        let mut idle = 0;
+        loop {
+            let stopping = self.shared.stopping.load(Ordering::Acquire);
+            let asked = lock(&self.shared.flushes).asked;
+            if self.drain(&mut spare) {
+                idle = 0;
+            } else {
+                idle += 1;
+            }
+            self.answer_flush(if stopping { u64::MAX } else { asked });
+            if stopping {
+                // Buffers point back at what holds them.
+                lock(&self.shared.buffers).clear();
+                return;
+            }
+            if idle < IDLE_LOOKS {
+                self.shared.asleep.store(false, Ordering::Relaxed);
+                thread::park_timeout(LOG_FLUSH_INTERVAL);
+            } else if self.shared.asleep.swap(true, Ordering::Relaxed) {
+                // The look after raising the flag found nothing either.
+                thread::park();
+                idle = 0;
+            }
+        }
+    }
+
+    /// Writes all that waits. True where there was something.
+    fn drain(&mut self, spare: &mut Vec<u8>) -> bool {
+        let buffers = lock(&self.shared.buffers).clone();
+        let mut any = false;
+        for buffer in &buffers {
+            if buffer.take(spare) {
+                any = true;
+                self.write(spare);
+            }
+        }
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        if dropped > self.reported {
+            any = true;
+            self.tell_dropped(dropped - self.reported, spare);
+            self.reported = dropped;
+        }
+        if any {
+            // A log that cannot be written has nowhere to say so; `dropped` counts it.
+            let _ = self.out.flush();
+        }
+        spare.shrink_to(4 * LOG_FLUSH_BYTES);
+        any
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.out.write_all(bytes).is_err() {
+            let lines = memchr::memchr_iter(b'\n', bytes).count();
+            self.shared.dropped.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.reported = self.shared.dropped.load(Ordering::Relaxed);
+        }
+    }
+
+    fn tell_dropped(&mut self, count: u64, line: &mut Vec<u8>) {
+        line.clear();
+        match self.format {
+            Format::Json => {
+                line.extend_from_slice(b"{\"time\":\"");
+                push_time(line, SystemTime::now());
+                line.extend_from_slice(b"\",\"level\":\"warn\",\"target\":\"keyway::telemetry\",");
+                line.extend_from_slice(b"\"message\":\"log lines dropped\",\"lines\":");
+                push_u64(line, count);
+                line.extend_from_slice(b"}\n");
+            }
+            Format::Text => {
+                push_time_of_day(line, SystemTime::now());
+                line.extend_from_slice(b"  WARN log lines dropped lines=");
+                push_u64(line, count);
+                line.push(b'\n');
+            }
+        }
+        self.write(line);
+    }
+
+    fn answer_flush(&self, asked: u64) {
+        let mut flushes = lock(&self.shared.flushes);
+        if flushes.done < asked {
+            flushes.done = asked;
+            drop(flushes);
+            self.shared.flushed.notify_all();
+        }
+    }
+}
+
+/// A panic under one of these locks leaves whole lines behind, so poison means nothing here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
