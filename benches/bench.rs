@@ -1,1 +1,139 @@
-fn main() {}
+//! keyway against a bare hyper proxy: CPU per request and per stream event, in one run.
+//!
+//! One process holds the upstream and the load generator and stays on core 0; the gateway under
+//! test has core 1 to itself. Rounds alternate between the two gateways, because the speed of a
+//! machine drifts; what carries over to another machine is the ratio, never the microseconds.
+//! A window with a failed request, or a closed-loop window in which the gateway's core was not
+//! busy, says nothing: it is thrown away, said so, and taken again.
+//!
+//! `make bench`, or `cargo bench --bench bench -- [--all] [--rounds N] [--seconds N] [--bare-only]`.
+
+// Not the gateway: a bench ends by panicking.
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod bare;
+mod cases;
+mod load;
+mod origin;
+mod process;
+mod table;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cases::Case;
+use load::{Load, Window};
+use origin::Origin;
+use process::{Gateway, Kind};
+use table::Table;
+
+/// The load generator's core and the gateway's.
+const LOAD_CORE: usize = 0;
+const GATEWAY_CORE: usize = 1;
+
+/// Below this share of its core a gateway was waiting for the load generator, and its CPU time
+/// holds wake-ups that a saturated one does not have.
+const BUSY_MIN: f64 = 0.90;
+
+/// Windows of one round that may be thrown away before the case is given up.
+const ATTEMPTS_MAX: usize = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, upstream] = arguments.as_slice()
+        && role == "bare"
+    {
+        bare::run(upstream.parse().expect("HOST:PORT of the upstream"));
+        return ExitCode::SUCCESS;
+    }
+    let options = Options::read(&arguments);
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        println!("not run: needs 2 cores");
+        return ExitCode::from(u8::from(std::env::var_os("KEYWAY_REQUIRE_ALL").is_some()));
+    }
+    process::pin(LOAD_CORE);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if runtime.block_on(run(&options)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Options {
+    rounds: usize,
+    window: Duration,
+    all: bool,
+    bare_only: bool,
+}
+
+impl Options {
+    fn read(arguments: &[String]) -> Self {
+        let number = |name: &str, default: usize| {
+            let at = arguments.iter().position(|argument| argument == name);
+            at.map_or(default, |at| arguments[at + 1].parse().unwrap_or_else(|_| panic!("{name} NUMBER")))
+        };
+        let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+        Self {
+            rounds: number("--rounds", 3),
+            window: Duration::from_secs(u64::try_from(number("--seconds", 5)).unwrap()),
+            all: flag("--all"),
+            bare_only: flag("--bare-only"),
+        }
+    }
+}
+
+/// All cases; false when one of them has no figure.
+async fn run(options: &Options) -> bool {
+    let origin = Origin::start().await;
+    let bare = Gateway::start(Kind::Bare, origin.address());
+    let keyway = (!options.bare_only).then(|| Gateway::start(Kind::Keyway, origin.address()));
+    println!(
+        "core {LOAD_CORE}: upstream and load; core {GATEWAY_CORE}: the gateway. {} rounds of {} s in alternation, medians.",
+        options.rounds,
+        options.window.as_secs()
+    );
+    println!("CPU: user + system of the gateway's whole process, at the ends of the window. Logging: default.\n");
+    let mut table = Table::default();
+    for case in cases::all().into_iter().filter(|case| options.all || case.by_default) {
+        origin.answer_with(&case.answer);
+        if case.paced_requests() {
+            // Latency has a floor that no gateway is to blame for: the same load without one.
+            let direct = load::Load::start(&case, origin.address()).await.window(options.window).await;
+            table.direct(&case, &direct);
+        }
+        for _ in 0..options.rounds {
+            for gateway in [Some(&bare), keyway.as_ref()].into_iter().flatten() {
+                match measure(&case, gateway, options.window).await {
+                    Some((window, cpu)) => table.add(&case, gateway.kind, &window, cpu),
+                    None => table.gave_up(&case, gateway.kind),
+                }
+                origin.quiet().await;
+            }
+        }
+        table.print_case(&case);
+    }
+    table.print_end();
+    table.complete()
+}
+
+/// One window that is worth something, with the CPU time that it took.
+async fn measure(case: &Case, gateway: &Gateway, length: Duration) -> Option<(Window, Duration)> {
+    for _ in 0..ATTEMPTS_MAX {
+        gateway.forget_log();
+        let load = Load::start(case, gateway.address()).await;
+        load.warm_up(case).await;
+        let before = gateway.cpu();
+        let window = load.window(length).await;
+        let cpu = gateway.cpu().saturating_sub(before);
+        drop(load);
+        let busy = cpu.as_secs_f64() / window.length.as_secs_f64();
+        let why = if window.failed > 0 {
+            format!("{} failed: {}", window.failed, window.first_failure)
+        } else if case.closed_loop() && busy < BUSY_MIN {
+            format!("the gateway's core was {:.0} % busy", busy * 100.0)
+        } else if window.done < case.expected(length) * 95 / 100 {
+            format!("{} of {} {} came", window.done, case.expected(length), case.unit)
+        } else {
+            return Some((window, cpu));
+        };
+        println!("  thrown away: {} through {}: {why}", case.name, gateway.kind.name());
+    }
+    None
+}
