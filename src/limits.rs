@@ -21,6 +21,8 @@ pub const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const SECRET_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Problems that one check reports; a wholly wrong file would otherwise flood the log.
 pub const PROBLEMS_MAX: usize = 100;
+/// ... and that are held while the check runs: enough to sort, too few to fill the memory.
+pub const PROBLEMS_COLLECTED_MAX: usize = 10_000;
 /// Nesting that the parser follows.
 pub const CONFIG_DEPTH_MAX: usize = 64;
 /// How often the file is looked at, whatever the watcher says.
@@ -38,6 +40,8 @@ pub const RELOAD_RETRY_MIN: Duration = Duration::from_secs(1);
 pub const RELOAD_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Outcomes of reloads that status remembers.
 pub const RELOAD_OUTCOMES_KEPT: usize = 10;
+/// Longest duration that the file may ask for; beyond it somebody mistook the unit.
+pub const CONFIG_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Commands that may wait for the writer; it works them off in milliseconds.
 pub const WRITER_QUEUE_MAX: usize = 256;
 /// Directories that are watched for events; beyond it the poll alone sees changes.

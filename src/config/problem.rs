@@ -2,6 +2,8 @@
 //!
 //! Problems are collected, not thrown: one check shows them all (CONTRACT 1, `check`).
 
+use crate::limits::PROBLEMS_COLLECTED_MAX;
+
 /// Machine-readable kind of a problem: stable over releases, for CI annotations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Code {
@@ -33,6 +35,8 @@ pub enum Code {
     Unreadable,
     /// A listener could not be bound.
     Bind,
+    /// Stands last and counts the problems that are not shown.
+    TooMany,
 }
 
 impl Code {
@@ -55,6 +59,7 @@ impl Code {
             Self::PlaintextSecret => "plaintext_secret",
             Self::Unreadable => "unreadable",
             Self::Bind => "bind",
+            Self::TooMany => "too_many",
         }
     }
 }
@@ -99,10 +104,19 @@ impl Problems {
         self.0.iter().any(|p| p.severity == Severity::Error)
     }
 
+    #[expect(clippy::indexing_slicing, reason = "the index is that of the element just put there")]
     fn push(&mut self, severity: Severity, code: Code, pointer: String, message: String) -> &mut Problem {
-        let at = self.0.len();
-        self.0.push(Problem { severity, code, pointer, line: 0, column: 0, message, hint: None });
-        // The element was pushed on the line above.
+        let problem = Problem { severity, code, pointer, line: 0, column: 0, message, hint: None };
+        let mut at = self.0.len();
+        if at < PROBLEMS_COLLECTED_MAX {
+            self.0.push(problem);
+        } else {
+            // Full: the newest gives way, but an error never to a warning, or the file would pass.
+            let last_is_error = self.0.last().is_some_and(|p| p.severity == Severity::Error);
+            at -= if last_is_error && severity == Severity::Warning { 2 } else { 1 };
+            self.0[at] = problem;
+        }
+        // The element was put there on the lines above.
         &mut self.0[at]
     }
 }
@@ -111,6 +125,18 @@ impl Problem {
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Names the place by byte instead of by pointer, until `Problems::place` has seen the text.
+    /// Told apart from a place by `line` 0.
+    pub(super) fn at(&mut self, offset: usize) -> &mut Self {
+        self.column = u32::try_from(offset).unwrap_or(u32::MAX - 1).saturating_add(1);
+        self
+    }
+
+    pub(super) fn offset(&self) -> Option<usize> {
+        let unplaced = self.line == 0 && self.column > 0;
+        unplaced.then(|| self.column as usize - 1)
     }
 }
 
