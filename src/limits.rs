@@ -221,3 +221,36 @@ pub const MOCK_EVENTS_MAX: u32 = 1_000_000;
 pub const MOCK_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const MOCK_DIMENSIONS_MAX: usize = 4096;
 pub const MOCK_CHOICES_MAX: usize = 8;
+
+// --- Ranges that config accepts (defaults stand above) -------------------------------------------
+
+pub const IN_FLIGHT_LARGEST: u64 = 1_000_000;
+/// Beyond this a held body is a way to run out of memory.
+pub const REQUEST_BODY_MB_LARGEST: u64 = 4096;
+/// The HTTP/1 parser's buffer cannot be smaller than 8 KiB.
+pub const HEADER_KB_SMALLEST: u64 = 8;
+pub const HEADER_KB_LARGEST: u64 = 1024;
+/// Fewer would refuse what every SDK sends.
+pub const HEADER_COUNT_SMALLEST: u64 = 16;
+pub const HEADER_COUNT_LARGEST: u64 = 1000;
+pub const HEADER_TIMEOUT_LONGEST: Duration = Duration::from_secs(600);
+pub const BODY_TIMEOUT_LONGEST: Duration = Duration::from_secs(3600);
+pub const CONNECTIONS_LARGEST: u64 = 1_000_000;
+pub const DRAIN_LONGEST: Duration = Duration::from_secs(3600);
+pub const CONNECT_TIMEOUT_LONGEST: Duration = Duration::from_secs(120);
+/// Reasoning models think for half an hour before their first byte.
+pub const FIRST_BYTE_TIMEOUT_LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub const STREAM_IDLE_TIMEOUT_LONGEST: Duration = Duration::from_secs(3600);
+pub const KEEP_ALIVE_LONGEST: Duration = Duration::from_secs(3600);
+/// Addresses of one list.
+pub const LISTENERS_MAX: usize = 16;
+/// `sun_path` of Linux, with its final NUL.
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+/// Names that stand in logs, headers and labels.
+pub const PROVIDER_NAME_CHARS_MAX: usize = 64;
+pub const ROUTE_NAME_CHARS_MAX: usize = 64;
+pub const PROJECT_ID_CHARS_MAX: usize = 64;
+pub const KEY_NAME_CHARS_MAX: usize = 128;
+pub const KEY_ID_CHARS_MAX: usize = 128;
+/// Targets of one route: a request may try them all.
+pub const ROUTE_TARGETS_MAX: usize = 64;

@@ -11,7 +11,7 @@ mod report;
 mod scalar;
 mod schema;
 pub mod secret_ref;
-mod suggest;
+pub mod suggest;
 pub mod syntax;
 
 pub use file::ConfigFile;

@@ -3,7 +3,14 @@
 //! Made by `compile` alone and never in a bad state: defaults are decided, secrets resolved, sums
 //! built. Holds nothing that changes but `Arc`s to health cells, and no socket.
 
+pub mod compile;
+pub mod diff;
 pub mod index;
+pub mod resolve;
+
+pub use compile::{CompileInput, compile, plaintext_literals};
+pub use diff::{Change, ChangeKind, diff};
+pub use resolve::{DryRun, Resolve, Unresolved};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,6 +58,15 @@ pub struct GenerationMark {
     pub in_flight: AtomicU64,
     /// `<number>-<first 8 hex of the hash>`, the value of `x-keyway-generation`.
     pub header: HeaderValue,
+}
+
+impl GenerationMark {
+    pub fn new(number: u64, hash: ConfigHash) -> Self {
+        let header = HeaderValue::from_str(&format!("{number}-{}", hash.short()));
+        // Digits, a dash and hex always fit.
+        let header = header.unwrap_or_else(|_| HeaderValue::from_static("-"));
+        Self { number, hash, in_flight: AtomicU64::new(0), header }
+    }
 }
 
 #[derive(Debug)]

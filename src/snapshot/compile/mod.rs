@@ -1,0 +1,173 @@
+//! From the file as written to a [`Snapshot`]: defaults decided, references resolved, sums built.
+//!
+//! Goes on after an error, so that one run shows every problem with its pointer. Pure: what a
+//! reference stands for comes from [`Resolve`], and the registry is touched only when the config
+//! is good. Refuses what this release cannot do instead of ignoring it, and never quotes a value.
+
+mod access;
+mod alias;
+mod key;
+mod listen;
+mod model_rule;
+mod network;
+mod plaintext;
+mod project;
+mod provider;
+mod requests;
+mod route;
+mod secrets;
+mod server;
+mod unsupported;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use plaintext::plaintext_literals;
+
+use self::provider::ProviderDraft;
+use self::secrets::Secrets;
+use super::resolve::Resolve;
+use super::{Compiled, GenerationMark, Provider, Snapshot, Transport, index};
+use crate::config::{Code, ConfigFile, Problems};
+use crate::hash::{ConfigHash, FingerprintKey};
+use crate::health::Registry;
+use crate::id::TransportId;
+
+/// All that compile needs besides the file.
+#[derive(Clone, Copy)]
+pub struct CompileInput<'a> {
+    /// Of the generation that this would become.
+    pub number: u64,
+    /// Of the file's bytes.
+    pub hash: ConfigHash,
+    /// Directory of the config path as given: relative paths count from here.
+    pub dir: &'a Path,
+    pub resolve: &'a dyn Resolve,
+    pub fingerprint_key: &'a FingerprintKey,
+    /// A reference that resolves to nothing is an error instead of a warning.
+    pub strict_env: bool,
+}
+
+/// Compiles a config. `Some` iff none of the problems is an error. Health is carried over through
+/// the registry; a check passes an empty one.
+pub fn compile(file: &ConfigFile, input: &CompileInput<'_>, registry: &mut Registry) -> (Option<Compiled>, Problems) {
+    let mut cx = Compiler::new(input);
+    unsupported::check(&mut cx, file);
+    let server = server::settings(&mut cx, file.server.as_ref());
+    let drafts = provider::all(&mut cx, file.providers.as_deref().unwrap_or_default());
+    let routes = route::all(&mut cx, file.routes.as_deref().unwrap_or_default(), &drafts);
+    let management = access::management(&mut cx, file.management.as_ref());
+    let projects =
+        file.projects.as_ref().map(|projects| project::all(&mut cx, projects, &drafts, file.routes.as_deref()));
+    server::exposure(&mut cx, file.server.as_ref(), &server, &management, projects.is_some());
+    let log_level = server::log_level(&mut cx, file.observability.as_ref());
+
+    let Compiler { problems, secrets, .. } = cx;
+    if problems.has_errors() {
+        return (None, problems);
+    }
+    let providers: Vec<Arc<Provider>> = drafts.into_iter().map(|draft| finish(draft, registry)).collect();
+    let index = index::build(&providers, registry.listed());
+    let snapshot = Snapshot {
+        mark: Arc::new(GenerationMark::new(input.number, input.hash)),
+        providers,
+        routes,
+        index,
+        projects,
+        management,
+        server,
+        access_log: file.observability.as_ref().and_then(|o| o.access_log).unwrap_or(true),
+        log_level,
+    };
+    let (secret_files, fingerprint) = secrets.into_parts(input.fingerprint_key);
+    (Some(Compiled { snapshot, secret_files, fingerprint }), problems)
+}
+
+/// Connects the keys of a good config with what is remembered of them.
+fn finish(draft: ProviderDraft, registry: &mut Registry) -> Arc<Provider> {
+    let ProviderDraft { name, row, custom, keys, timeouts, allowed, path_overrides } = draft;
+    let keys: Vec<_> = keys
+        .into_iter()
+        .map(|mut key| {
+            key.health = registry.key(&key.id, key.hash, key.fingerprint);
+            if let Ok(ready) = &key.ready {
+                key.origin = registry.origin(ready.transport.id);
+            }
+            Arc::new(key)
+        })
+        .collect();
+    let pools = index::pools(&keys);
+    Arc::new(Provider { name, row, custom, keys, pools, timeouts, allowed, path_overrides })
+}
+
+/// What the parts of one compile share.
+struct Compiler<'a> {
+    problems: Problems,
+    secrets: Secrets<'a>,
+    dir: &'a Path,
+    fingerprint_key: &'a FingerprintKey,
+    /// Ids of keys are unique in the file: id to the pointer of its key.
+    key_ids: HashMap<String, String>,
+    /// Tokens of projects and management are all different: digest to the pointer of its key.
+    tokens: HashMap<blake3::Hash, String>,
+    /// Keys with the same destination share one transport.
+    transports: HashMap<TransportId, Arc<Transport>>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(input: &CompileInput<'a>) -> Self {
+        Self {
+            problems: Problems::default(),
+            secrets: Secrets::new(input.resolve, input.dir, input.strict_env),
+            dir: input.dir,
+            fingerprint_key: input.fingerprint_key,
+            key_ids: HashMap::new(),
+            tokens: HashMap::new(),
+            transports: HashMap::new(),
+        }
+    }
+
+    /// A member whose feature this release does not have (CONTRACT 2: refused, never ignored).
+    fn not_yet(&mut self, pointer: impl Into<String>, what: &str) {
+        self.problems
+            .error(Code::NotSupportedYet, pointer, format!("{what} is not supported by this release"))
+            .hint("remove the member");
+    }
+
+    fn bounded(&mut self, value: Option<u64>, default: u64, range: RangeInclusive<u64>, pointer: String) -> u64 {
+        let Some(value) = value else { return default };
+        if !range.contains(&value) {
+            let text = format!("out of range: {} to {}", range.start(), range.end());
+            self.problems.error(Code::BadValue, pointer, text);
+        }
+        value
+    }
+
+    /// A span above zero and up to `max`.
+    fn span(&mut self, value: Option<Duration>, default: Duration, max: Duration, pointer: String) -> Duration {
+        let Some(value) = value else { return default };
+        if value.is_zero() || value > max {
+            let text = format!("out of range: more than 0 and at most {} s", max.as_secs());
+            self.problems.error(Code::BadValue, pointer, text);
+        }
+        value
+    }
+}
+
+/// What a name that stands in paths, headers and `provider/model` may be made of.
+fn is_plain_name(text: &str, chars_max: usize) -> bool {
+    (1..=chars_max).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text.bytes().any(|b| b.is_ascii_alphanumeric())
+}
+
+/// `text` in backquotes as an addition to a hint, where something close enough was found.
+fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    crate::config::suggest::closest(written, candidates).map(|name| format!("did you mean `{name}`?"))
+}

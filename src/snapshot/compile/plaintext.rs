@@ -1,0 +1,64 @@
+//! Credentials that stand in clear in the file: what `check` warns about inside a git work tree.
+
+use crate::config::file::{AzureKeyFile, BedrockKeyFile, KeyFile, VertexKeyFile};
+use crate::config::problem::pointer_to;
+use crate::config::{ConfigFile, SecretRef};
+
+/// Words in the name of a header that make its value a credential.
+const HEADER_WORDS: [&str; 6] = ["auth", "key", "token", "secret", "cookie", "password"];
+
+/// JSON pointers of all credentials that are written out, in the order of the file's members.
+/// Addresses, regions and names are not credentials, whatever their type.
+pub fn plaintext_literals(file: &ConfigFile) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut look = |reference: Option<&SecretRef>, pointer: String| {
+        if matches!(reference, Some(SecretRef::Literal(secret)) if !secret.is_empty()) {
+            found.push(pointer);
+        }
+    };
+    if let Some(management) = &file.management {
+        for (i, key) in management.keys.iter().flatten().enumerate() {
+            look(key.value.as_ref(), format!("/management/keys/{i}/value"));
+        }
+        look(management.sealing_key.as_ref(), "/management/sealing_key".to_owned());
+    }
+    for (name, provider) in file.providers.iter().flatten() {
+        let pointer = pointer_to("/providers", name);
+        for (i, key) in provider.keys.iter().flatten().enumerate() {
+            for (member, reference) in of_key(key) {
+                look(reference, format!("{pointer}/keys/{i}/{member}"));
+            }
+        }
+        let headers = provider.network_config.iter().flat_map(|network| network.extra_headers.iter().flatten());
+        for (header, reference) in headers {
+            let folded = header.to_ascii_lowercase();
+            if HEADER_WORDS.iter().any(|word| folded.contains(word)) {
+                look(Some(reference), pointer_to(&format!("{pointer}/network_config/extra_headers"), header));
+            }
+        }
+    }
+    for (i, project) in file.projects.iter().flatten().enumerate() {
+        for (j, key) in project.keys.iter().flatten().enumerate() {
+            look(key.value.as_ref(), format!("/projects/{i}/keys/{j}/value"));
+        }
+    }
+    let redis = file.state.as_ref().and_then(|state| state.redis.as_ref());
+    look(redis.and_then(|redis| redis.url.as_ref()), "/state/redis/url".to_owned());
+    found
+}
+
+fn of_key(key: &KeyFile) -> Vec<(&'static str, Option<&SecretRef>)> {
+    let mut found = vec![("value", key.value.as_ref())];
+    if let Some(AzureKeyFile { client_secret, .. }) = &key.azure_key_config {
+        found.push(("azure_key_config/client_secret", client_secret.as_ref()));
+    }
+    if let Some(VertexKeyFile { auth_credentials, .. }) = &key.vertex_key_config {
+        found.push(("vertex_key_config/auth_credentials", auth_credentials.as_ref()));
+    }
+    if let Some(BedrockKeyFile { access_key, secret_key, session_token, .. }) = &key.bedrock_key_config {
+        found.push(("bedrock_key_config/access_key", access_key.as_ref()));
+        found.push(("bedrock_key_config/secret_key", secret_key.as_ref()));
+        found.push(("bedrock_key_config/session_token", session_token.as_ref()));
+    }
+    found
+}

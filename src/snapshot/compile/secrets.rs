@@ -1,0 +1,225 @@
+//! Looks references up and remembers what they led to: part of what a generation is.
+//!
+//! The only file of compile that opens a [`Secret`]: for URLs, headers, PEM and digests. What it
+//! returns about a value that is no good never quotes it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::HeaderValue;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Compiler;
+use crate::config::{Code, Problem, SecretRef};
+use crate::hash::{Fingerprint, FingerprintKey, token_digest};
+use crate::limits::{TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
+use crate::provider::BaseUrl;
+use crate::secret::Secret;
+use crate::snapshot::Unready;
+use crate::snapshot::resolve::{Resolve, Unresolved};
+
+/// The references of one compile.
+pub(super) struct Secrets<'a> {
+    resolve: &'a dyn Resolve,
+    dir: &'a Path,
+    strict: bool,
+    /// What each reference led to, in the order of asking.
+    resolved: Vec<Option<Secret>>,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> Secrets<'a> {
+    pub(super) fn new(resolve: &'a dyn Resolve, dir: &'a Path, strict: bool) -> Self {
+        Self { resolve, dir, strict, resolved: Vec::new(), files: Vec::new() }
+    }
+
+    /// Files that were asked for, and the fingerprint of all that was found.
+    pub(super) fn into_parts(self, key: &FingerprintKey) -> (Vec<PathBuf>, Fingerprint) {
+        let parts = self.resolved.iter().map(|secret| secret.as_ref().map(Secret::expose));
+        let fingerprint = Fingerprint::of(key, parts);
+        let mut files = self.files;
+        files.sort();
+        files.dedup();
+        (files, fingerprint)
+    }
+
+    fn ask(&mut self, reference: &SecretRef, pointer: &str) -> Result<Secret, Unresolved> {
+        let found = match reference {
+            SecretRef::Literal(secret) => return Ok(secret.clone()),
+            SecretRef::Env(name) => non_empty(self.resolve.env(name), || Unready::EnvMissing { name: name.clone() }),
+            SecretRef::File(path) => {
+                let path = self.dir.join(path);
+                let found = self.resolve.file(&path);
+                self.files.push(path.clone());
+                non_empty(found, || Unready::FileUnreadable { path })
+            }
+            SecretRef::Sealed(text) => non_empty(self.resolve.unseal(text, pointer), || Unready::SealedUnreadable),
+        };
+        self.resolved.push(found.as_ref().ok().cloned());
+        found
+    }
+}
+
+/// An empty value is as good as none, whoever resolves.
+fn non_empty(found: Result<Secret, Unresolved>, lost: impl FnOnce() -> Unready) -> Result<Secret, Unresolved> {
+    match found {
+        Ok(secret) if secret.is_empty() => Err(Unresolved::Lost(lost())),
+        other => other,
+    }
+}
+
+/// What a dry run leaves open.
+fn not_asked() -> Unready {
+    Unready::Incomplete { what: "not resolved in a dry run".to_owned() }
+}
+
+impl Compiler<'_> {
+    /// The value of a reference. One that leads nowhere is a warning (CONTRACT 2.2): what needs it
+    /// is not ready and says so.
+    pub(super) fn look(&mut self, reference: &SecretRef, pointer: &str) -> Result<Secret, Unready> {
+        self.secrets.ask(reference, pointer).map_err(|unresolved| match unresolved {
+            Unresolved::NotAsked => not_asked(),
+            Unresolved::Lost(unready) => {
+                self.lost(pointer, &unready);
+                unready
+            }
+        })
+    }
+
+    /// A file that must be there: not a secret that one key can do without. `None` in a dry run and
+    /// after an error.
+    pub(super) fn required_file(&mut self, path: &str, pointer: &str) -> Option<Secret> {
+        let found = self.secrets.ask(&SecretRef::File(path.into()), pointer);
+        if let Err(Unresolved::Lost(_)) = &found {
+            self.problems.error(Code::Unresolved, pointer, "the file cannot be read, or is empty");
+        }
+        found.ok()
+    }
+
+    /// A value that is there and of no use: the author's mistake where it is written out, else the
+    /// environment's, which must not stop the other keys.
+    pub(super) fn unusable(&mut self, reference: &SecretRef, pointer: &str, what: String) -> Unready {
+        let unready = Unready::Incomplete { what: what.clone() };
+        if matches!(reference, SecretRef::Literal(_)) {
+            self.problems.error(Code::BadValue, pointer, what);
+        } else {
+            self.soft(Code::BadValue, pointer, format!("what the reference stands for: {what}"));
+        }
+        unready
+    }
+
+    /// A base URL, taken apart.
+    pub(super) fn base_url(
+        &mut self,
+        reference: &SecretRef,
+        pointer: &str,
+        version_prefix: &str,
+    ) -> Result<BaseUrl, Unready> {
+        let secret = self.look(reference, pointer)?;
+        BaseUrl::parse(secret.expose(), version_prefix)
+            .map_err(|what| self.unusable(reference, pointer, format!("the URL {what}")))
+    }
+
+    /// Digest of a token that a caller will have to show.
+    pub(super) fn token(&mut self, reference: &SecretRef, pointer: &str) -> Result<blake3::Hash, Unready> {
+        let secret = self.look(reference, pointer)?;
+        let token = secret.expose();
+        let what = if token.len() < TOKEN_BYTES_MIN {
+            format!("the token is shorter than {TOKEN_BYTES_MIN} characters")
+        } else if token.len() > TOKEN_BYTES_MAX {
+            format!("the token is longer than {TOKEN_BYTES_MAX} characters")
+        } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
+            "the token holds blanks or characters that a header cannot carry".to_owned()
+        } else {
+            return Ok(token_digest(token.as_bytes()));
+        };
+        Err(self.unusable(reference, pointer, what))
+    }
+
+    /// Value of a header that every call carries.
+    pub(super) fn header_value(&mut self, reference: &SecretRef, pointer: &str) -> Result<HeaderValue, Unready> {
+        let secret = self.look(reference, pointer)?;
+        let text = secret.expose();
+        let clean = text.bytes().all(|b| (b' '..=b'~').contains(&b)) && text.trim() == text;
+        match HeaderValue::from_str(text) {
+            Ok(mut value) if clean => {
+                // It may be a credential; marked so that it is not indexed in HPACK nor printed.
+                value.set_sensitive(true);
+                Ok(value)
+            }
+            _ => Err(self.unusable(reference, pointer, "not a value that a header can carry".to_owned())),
+        }
+    }
+
+    /// PEM of one or more certificates.
+    pub(super) fn certificates(&mut self, reference: &SecretRef, pointer: &str) -> Result<Arc<str>, Unready> {
+        let secret = self.look(reference, pointer)?;
+        match check_certificates(&secret) {
+            Ok(()) => Ok(secret.expose().into()),
+            Err(what) => Err(self.unusable(reference, pointer, what.to_owned())),
+        }
+    }
+
+    fn lost(&mut self, pointer: &str, unready: &Unready) {
+        let (message, hint) = match unready {
+            Unready::EnvMissing { name } => (
+                format!("the environment variable {name} is not set, or is empty"),
+                "set it and restart, or refer to a file, which is watched",
+            ),
+            Unready::FileUnreadable { .. } => (
+                "the secret file cannot be read, or is empty".to_owned(),
+                "relative paths count from the directory of the config file",
+            ),
+            Unready::SealedUnreadable => {
+                ("the sealed value cannot be opened".to_owned(), "was it sealed under another key?")
+            }
+            Unready::Incomplete { what } => (what.clone(), "what needs it is not used until it is there"),
+        };
+        self.soft(Code::Unresolved, pointer, message).hint(hint);
+    }
+
+    /// A warning, or an error where references must resolve.
+    fn soft(&mut self, code: Code, pointer: &str, message: String) -> &mut Problem {
+        if self.secrets.strict {
+            self.problems.error(code, pointer, message)
+        } else {
+            self.problems.warning(code, pointer, message)
+        }
+    }
+}
+
+/// Whether a text is PEM of at least one certificate.
+pub(super) fn check_certificates(pem: &Secret) -> Result<(), &'static str> {
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem.expose().as_bytes()) {
+        certificate.map_err(|_| "the PEM is broken")?;
+        count += 1;
+    }
+    if count == 0 { Err("no certificate in PEM form") } else { Ok(()) }
+}
+
+/// Whether a text is PEM with a private key.
+pub(super) fn check_private_key(pem: &Secret) -> Result<(), &'static str> {
+    PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map(drop).map_err(|_| "no private key in PEM form")
+}
+
+/// The text of a certificate chain, which is no secret.
+pub(super) fn public_text(pem: &Secret) -> Arc<str> {
+    pem.expose().into()
+}
+
+/// Fingerprint of what one key sends: its secret, where it goes, and what goes along.
+pub(super) fn fingerprint_of(
+    key: &FingerprintKey,
+    value: Option<&Secret>,
+    destination: Option<&str>,
+    headers: &[(http::HeaderName, HeaderValue)],
+) -> Fingerprint {
+    let along = headers.iter().flat_map(|(name, value)| [Some(name.as_str()), value.to_str().ok()]);
+    Fingerprint::of(key, [value.map(Secret::expose), destination].into_iter().chain(along))
+}
+
+pub(super) fn is_empty_literal(reference: &SecretRef) -> bool {
+    matches!(reference, SecretRef::Literal(secret) if secret.is_empty())
+}

@@ -1,0 +1,101 @@
+//! Members that are parsed and whose feature this release does not have.
+//!
+//! The one list of them: a feature that arrives takes its line out. A value that asks for nothing
+//! (`false`, `0`, an empty list) is let through, because files of Bifrost are full of them.
+
+use super::Compiler;
+use crate::config::ConfigFile;
+use crate::config::file::{ManagementFile, NetworkFile, ProjectFile, ProviderFile, StateFile};
+use crate::config::problem::pointer_to;
+
+pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
+    for (name, provider) in file.providers.iter().flatten() {
+        let pointer = pointer_to("/providers", name);
+        provider_members(cx, provider, &pointer);
+        if let Some(network) = &provider.network_config {
+            network_members(cx, network, &pointer_to(&pointer, "network_config"));
+        }
+    }
+    for (i, project) in file.projects.iter().flatten().enumerate() {
+        project_members(cx, project, &pointer_to("/projects", &i.to_string()));
+    }
+    if let Some(management) = &file.management {
+        management_members(cx, management);
+    }
+    if file.prices.as_ref().is_some_and(|prices| !prices.is_empty()) {
+        cx.not_yet("/prices", "`prices`");
+    }
+    if let Some(StateFile { redis: Some(_), .. }) = &file.state {
+        cx.not_yet("/state/redis", "`state.redis`");
+    }
+    if file.observability.as_ref().is_some_and(|it| it.otlp_endpoint.is_some()) {
+        cx.not_yet("/observability/otlp_endpoint", "`otlp_endpoint`");
+    }
+}
+
+fn refuse(cx: &mut Compiler<'_>, pointer: &str, members: &[(&str, bool)]) {
+    for (member, _) in members.iter().filter(|(_, is_wanted)| *is_wanted) {
+        cx.not_yet(pointer_to(pointer, member), &format!("`{member}`"));
+    }
+}
+
+fn provider_members(cx: &mut Compiler<'_>, file: &ProviderFile, pointer: &str) {
+    let is_set = |value: &Option<serde_json::Value>| value.as_ref().is_some_and(|value| !value.is_null());
+    refuse(
+        cx,
+        pointer,
+        &[
+            ("concurrency_and_buffer_size", is_set(&file.concurrency_and_buffer_size)),
+            ("proxy_config", is_set(&file.proxy_config)),
+            ("openai_config", is_set(&file.openai_config)),
+            ("send_back_raw_request", file.send_back_raw_request == Some(true)),
+            ("send_back_raw_response", file.send_back_raw_response == Some(true)),
+            ("store_raw_request_response", file.store_raw_request_response == Some(true)),
+        ],
+    );
+}
+
+fn network_members(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) {
+    refuse(
+        cx,
+        pointer,
+        &[
+            ("max_retries", file.max_retries.is_some_and(|max| max > 0)),
+            ("max_conns_per_host", file.max_conns_per_host.is_some()),
+            ("enforce_http2", file.enforce_http2 == Some(true)),
+            ("allow_private_network", file.allow_private_network == Some(true)),
+            ("beta_header_overrides", file.beta_header_overrides.as_ref().is_some_and(|it| !it.is_empty())),
+            ("stream_throughput_guard", file.stream_throughput_guard.as_ref().is_some_and(|it| !it.is_null())),
+        ],
+    );
+}
+
+fn project_members(cx: &mut Compiler<'_>, file: &ProjectFile, pointer: &str) {
+    refuse(
+        cx,
+        pointer,
+        &[
+            ("budgets", file.budgets.as_ref().is_some_and(|budgets| !budgets.is_empty())),
+            ("on_state_outage", file.on_state_outage.is_some()),
+        ],
+    );
+    let keys = pointer_to(pointer, "keys");
+    for (i, key) in file.keys.iter().flatten().enumerate() {
+        let pointer = pointer_to(&keys, &i.to_string());
+        refuse(cx, &pointer, &[("rate_limit_per_minute", key.rate_limit_per_minute.is_some())]);
+    }
+}
+
+fn management_members(cx: &mut Compiler<'_>, file: &ManagementFile) {
+    refuse(
+        cx,
+        "/management",
+        &[
+            ("locked", file.locked == Some(true)),
+            ("sealing_key", file.sealing_key.is_some()),
+            ("rate_limit_per_minute", file.rate_limit_per_minute.is_some()),
+            ("references", file.references.is_some()),
+            ("allowed_origins", file.allowed_origins.is_some()),
+        ],
+    );
+}
