@@ -93,7 +93,7 @@ impl ModelName {
 pub struct TransportId(pub u64);
 
 /// Identity of one request, for logs and the `x-request-id` header.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestId(Arc<str>);
 
 impl RequestId {

@@ -10,6 +10,7 @@ pub mod admin;
 pub mod app;
 pub mod chunks;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod dispatch;

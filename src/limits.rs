@@ -91,6 +91,11 @@ pub const ACCEPT_QUEUE: i32 = 1024;
 /// Changes of listeners that may wait for a worker.
 pub const LISTENER_COMMANDS_MAX: usize = 64;
 
+/// Worker threads; beyond it a sidecar has other bottlenecks.
+pub const WORKERS_MAX: usize = 64;
+/// Changes of listeners that may wait for one worker: more than a config can ask for at once.
+pub const LISTENER_QUEUE_MAX: usize = 1024;
+
 // --- Upstream ------------------------------------------------------------------------------------
 
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);

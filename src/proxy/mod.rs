@@ -1,1 +1,306 @@
-//! (proxy: being written)
+//! The way of a request: from a matched route to an answer on the wire.
+//!
+//! [`handle`] is the spine; each step is a file. Same dialect in and out is relayed byte for byte.
+//! Nothing here knows a provider's name, touches a file, or spawns a task.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use crate::clock::Clock;
+use crate::dialect::Operation;
+use crate::dispatch::{Dice, ModelRequest, Pin, Plan, plan};
+use crate::error::{Blame, GatewayError, Kind};
+use crate::id::{ModelName, ProviderName, UpstreamModel};
+use crate::project::{Caller, Grant};
+use crate::router::DataMatch;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Recorder;
+use crate::upstream::Upstream;
+
+mod attempt;
+mod error_body;
+mod error_response;
+mod guard;
+mod headers;
+mod models;
+mod nobody;
+mod passthrough;
+mod relay;
+mod request;
+
+pub use error_response::render;
+pub use guard::RequestGuard;
+pub use headers::identify;
+pub use models::{ModelLists, ModelsListed};
+pub use passthrough::{Through, handle as handle_passthrough};
+pub use relay::{ReplyBody, StreamBroken};
+
+use attempt::{Destination, Good, Refused, Reply};
+use relay::Relay;
+use request::Inbound;
+
+/// What one worker lends to all its requests.
+pub struct Proxy {
+    pub upstream: Upstream,
+    pub dice: Mutex<Dice>,
+    pub clock: Clock,
+    /// The worker's own ends of access log and metrics.
+    pub recorder: Recorder,
+    /// `observability.access_log` of the generation that served last.
+    pub access_log: AtomicBool,
+    pub models: ModelLists,
+}
+
+impl Proxy {
+    /// Uncontended: a worker has one thread. Poison means that a draw panicked, and a generator of
+    /// dice has no state that could be torn.
+    fn dice(&self) -> MutexGuard<'_, Dice> {
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the router and the worker found out before the proxy is asked.
+pub struct Call<'a> {
+    pub snapshot: &'a Snapshot,
+    pub caller: &'a Caller,
+    pub matched: DataMatch<'a>,
+    /// Raw query of the request, credentials still in it.
+    pub query: Option<&'a str>,
+}
+
+/// Answers one data-plane call.
+pub async fn handle(call: Call<'_>, request: Request<Incoming>, guard: RequestGuard) -> Response<ReplyBody> {
+    let mut guard = Box::new(guard);
+    match respond(&call, request, &mut guard).await {
+        Ok(Outgoing::Whole(response)) => finish_whole(response, guard),
+        Ok(Outgoing::Stream(good)) => finish_stream(*good, guard),
+        Err(error) => refuse(&error, guard),
+    }
+}
+
+/// An answer before the request's guard is put into its body.
+enum Outgoing {
+    Whole(Response<Bytes>),
+    Stream(Box<Good>),
+}
+
+async fn respond(
+    call: &Call<'_>,
+    request: Request<Incoming>,
+    guard: &mut RequestGuard,
+) -> Result<Outgoing, GatewayError> {
+    let (parts, incoming) = request.into_parts();
+    let matched = &call.matched;
+    if matches!(matched.endpoint.operation, Operation::ListModels | Operation::Model) && parts.method == Method::GET {
+        return models::answer(call, guard).await.map(Outgoing::Whole);
+    }
+    let limits = call.snapshot.server.limits;
+    let method = parts.method.clone();
+    let mut inbound = Inbound::read(parts, incoming, matched.body, &limits).await?;
+    guard.line.bytes_in = inbound.bytes_read();
+    guard.line.stream = inbound.stream;
+    let request = model_request(call, &inbound)?;
+    guard.line.model.clone_from(&request.model);
+    let plan = planned(call, &request)?;
+    let query = upstream_query(call.query, matched.azure_style);
+    let destination = Destination { method, suffix: &matched.suffix, query: query.as_deref() };
+    match attempt::run(call, &request, &mut inbound, &destination, plan, guard).await? {
+        Reply::Good(good) => Ok(Outgoing::Stream(good)),
+        Reply::Refused(refused) => Ok(Outgoing::Whole(relayed_error(*refused, guard))),
+    }
+}
+
+/// What routing needs: the model from the path or the body, fallbacks, pins.
+fn model_request(call: &Call<'_>, inbound: &Inbound) -> Result<ModelRequest, GatewayError> {
+    let matched = &call.matched;
+    let model = match (&matched.model, inbound.model()) {
+        (Some(from_path), _) => Some(from_path.clone()),
+        (None, Some(from_body)) => Some(ModelName::new(from_body)),
+        (None, None) if needs_model(matched.endpoint.operation) => {
+            return Err(GatewayError::caller(
+                Kind::BadRequest,
+                "missing_model",
+                "the request names no model; add a \"model\" member such as \"openai/gpt-mini\"",
+            )
+            .param("model"));
+        }
+        (None, None) => None,
+    };
+    let provider = match &model {
+        Some(_) => None,
+        None => query_value(call.query, "provider").map(|name| ProviderName::new(name.as_str())),
+    };
+    Ok(ModelRequest {
+        endpoint: matched.endpoint,
+        stream: inbound.stream,
+        model,
+        provider,
+        native: matched.native,
+        fallbacks: inbound.fallbacks.clone(),
+        pin: pin(&inbound.parts.headers, call)?,
+    })
+}
+
+/// Operations whose body must say which model.
+fn needs_model(operation: Operation) -> bool {
+    match operation {
+        Operation::ChatCompletion
+        | Operation::TextCompletion
+        | Operation::Responses
+        | Operation::Embedding
+        | Operation::Rerank
+        | Operation::Speech
+        | Operation::Transcription
+        | Operation::Translation => true,
+        // OpenAI has defaults for these; the rest works on ids.
+        Operation::Moderation
+        | Operation::ImageGeneration
+        | Operation::ImageEdit
+        | Operation::ImageVariation
+        | Operation::ResponsesItem
+        | Operation::ListModels
+        | Operation::Model
+        | Operation::Files
+        | Operation::Batches
+        | Operation::Other => false,
+    }
+}
+
+/// `x-bf-api-key-id`, else `x-bf-api-key`; under projects only where the project may pin.
+fn pin(head: &HeaderMap, call: &Call<'_>) -> Result<Option<Pin>, GatewayError> {
+    let text = |name: &str| head.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let pin = text("x-bf-api-key-id").map(Pin::Id).or_else(|| text("x-bf-api-key").map(Pin::Name));
+    if pin.is_some() {
+        Grant::of(call.caller, call.snapshot).pin()?;
+    }
+    Ok(pin)
+}
+
+/// The plan, cut to what the caller's project may use.
+fn planned(call: &Call<'_>, request: &ModelRequest) -> Result<Plan, GatewayError> {
+    let mut plan = plan(call.snapshot, request).map_err(|error| error.to_error())?;
+    let grant = Grant::of(call.caller, call.snapshot);
+    if matches!(grant, Grant::All) {
+        return Ok(plan);
+    }
+    let any = plan.keep(|target, route| {
+        let provider = call.snapshot.providers.get(target.provider as usize);
+        let model = target.model.as_ref().map_or("", ModelName::as_str);
+        provider.is_some_and(|p| grant.admits(p.name.as_str(), model, route.map(ModelName::as_str)))
+    });
+    if any {
+        return Ok(plan);
+    }
+    let model = request.model.as_ref().map_or("without a model", ModelName::as_str);
+    let message = format!("this project may not use '{model}' (projects[].models)");
+    Err(GatewayError::caller(Kind::Forbidden, "model_not_allowed", message).param("model"))
+}
+
+/// The query as the upstream gets it: without the caller's credential, without our own `provider`,
+/// and without the `api-version` of an Azure-style path, which other providers do not know.
+fn upstream_query(query: Option<&str>, azure_style: bool) -> Option<String> {
+    let query = query.filter(|q| !q.is_empty())?;
+    let kept: SmallVec<[&str; 8]> = query
+        .split('&')
+        .filter(|pair| {
+            let name = pair.split('=').next().unwrap_or("");
+            !(name == "key" || name == "provider" || azure_style && name == "api-version")
+        })
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+fn query_value(query: Option<&str>, name: &str) -> Option<String> {
+    form_urlencoded::parse(query?.as_bytes()).find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
+}
+
+/// An upstream's own error, its text untouched.
+fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> {
+    let mut response = Response::new(refused.body);
+    *response.status_mut() = refused.parts.status;
+    let mut head = headers::to_caller(&refused.parts.headers, false);
+    head.remove(http::header::CONTENT_LENGTH);
+    let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
+    headers::stamp(&mut head, &refused.key, model, guard.line.attempts);
+    if !head.contains_key(http::header::RETRY_AFTER) && refused.parts.status.is_server_error() {
+        head.insert(headers::X_SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    *response.headers_mut() = head;
+    guard.line.upstream_request_id = upstream_request_id(&refused.parts.headers);
+    guard.upstream_error();
+    response
+}
+
+/// Commit point: from here on there is no second attempt.
+fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
+    let Good { parts, body, attempt } = good;
+    let mut head = headers::to_caller(&parts.headers, false);
+    let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
+    headers::stamp(&mut head, attempt.key(), model, guard.line.attempts);
+    headers::identify(&mut head, &guard.id, guard.generation());
+    guard.line.status = parts.status.as_u16();
+    guard.line.upstream_request_id = upstream_request_id(&parts.headers);
+    let events = is_event_stream(&parts.headers);
+    let mut response = Response::new(ReplyBody::Relay(Box::new(Relay::new(body, attempt, events, guard))));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = head;
+    response
+}
+
+fn finish_whole(response: Response<Bytes>, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
+    let (mut parts, bytes) = response.into_parts();
+    headers::identify(&mut parts.headers, &guard.id, guard.generation());
+    guard.line.status = parts.status.as_u16();
+    guard.sent(bytes.len());
+    Response::from_parts(parts, ReplyBody::guarded(bytes, guard))
+}
+
+/// Our own refusal, in the caller's dialect.
+pub fn refuse(error: &GatewayError, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
+    if error.source.is_some() && error.blame != Blame::Caller {
+        tracing::debug!(request_id = guard.id.as_str(), code = error.public.code, error = ?error.source, "request failed");
+    }
+    let mut response = error_response::render(error);
+    if guard.line.attempts > 0 {
+        response.headers_mut().insert(headers::X_KEYWAY_ATTEMPTS, HeaderValue::from(guard.line.attempts));
+    }
+    guard.failed(error);
+    finish_whole(response, guard)
+}
+
+fn upstream_request_id(head: &HeaderMap) -> Option<HeaderValue> {
+    ["x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"]
+        .iter()
+        .find_map(|name| head.get(*name))
+        .cloned()
+}
+
+fn is_event_stream(head: &HeaderMap) -> bool {
+    head.get(http::header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_of_the_query_goes_upstream() {
+        for (query, azure, expected) in [
+            (None, false, None),
+            (Some(""), false, None),
+            (Some("key=secret"), false, None),
+            (Some("key=secret&a=1"), false, Some("a=1")),
+            (Some("a=1&provider=openai&b=%2F"), false, Some("a=1&b=%2F")),
+            (Some("api-version=2024-10-21&a=1"), true, Some("a=1")),
+            (Some("api-version=2024-10-21"), false, Some("api-version=2024-10-21")),
+            (Some("keyed=1&x"), false, Some("keyed=1&x")),
+        ] {
+            assert_eq!(upstream_query(query, azure).as_deref(), expected, "{query:?}");
+        }
+    }
+}

@@ -12,20 +12,21 @@ use crate::error::{GatewayError, Kind};
 
 /// The parts of a request head that are judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Head<'p> {
+pub struct Head<'p, 'h> {
     pub version: Version,
-    pub method: &'p Method,
+    pub method: &'h Method,
+    /// What comes out of the judgement borrows from this alone.
     pub uri: &'p Uri,
-    pub headers: &'p HeaderMap,
+    pub headers: &'h HeaderMap,
 }
 
-impl<'p> From<&'p request::Parts> for Head<'p> {
+impl<'p> From<&'p request::Parts> for Head<'p, 'p> {
     fn from(parts: &'p request::Parts) -> Self {
         Self { version: parts.version, method: &parts.method, uri: &parts.uri, headers: &parts.headers }
     }
 }
 
-impl<'p, B> From<&'p Request<B>> for Head<'p> {
+impl<'p, B> From<&'p Request<B>> for Head<'p, 'p> {
     fn from(request: &'p Request<B>) -> Self {
         Self { version: request.version(), method: request.method(), uri: request.uri(), headers: request.headers() }
     }
@@ -117,7 +118,7 @@ impl From<Refusal> for GatewayError {
 }
 
 /// Judges a head. Everything that follows reads the path that comes out.
-pub fn canonical<'p>(head: impl Into<Head<'p>>) -> Result<CanonicalPath<'p>, Refusal> {
+pub fn canonical<'p, 'h>(head: impl Into<Head<'p, 'h>>) -> Result<CanonicalPath<'p>, Refusal> {
     let head = head.into();
     if head.method == Method::CONNECT {
         return Err(Refusal::BadTarget);
@@ -128,7 +129,7 @@ pub fn canonical<'p>(head: impl Into<Head<'p>>) -> Result<CanonicalPath<'p>, Ref
 }
 
 /// Exactly one host, and the same everywhere.
-fn authority(head: &Head<'_>) -> Result<(), Refusal> {
+fn authority(head: &Head<'_, '_>) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {

@@ -41,7 +41,7 @@ pub struct Resolver<'a> {
 pub(super) type Files = BTreeMap<PathBuf, Option<Fingerprint>>;
 
 impl<'a> Resolver<'a> {
-    pub(super) fn new(directory: &'a Path, disk: &'a dyn Disk, env: &'a Env, key: &'a FingerprintKey) -> Self {
+    pub fn new(directory: &'a Path, disk: &'a dyn Disk, env: &'a Env, key: &'a FingerprintKey) -> Self {
         Self { directory, disk, env, key, files: RefCell::default() }
     }
 

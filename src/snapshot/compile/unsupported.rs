@@ -40,14 +40,13 @@ fn refuse(cx: &mut Compiler<'_>, pointer: &str, members: &[(&str, bool)]) {
 }
 
 fn provider_members(cx: &mut Compiler<'_>, file: &ProviderFile, pointer: &str) {
-    let is_set = |value: &Option<serde_json::Value>| value.as_ref().is_some_and(|value| !value.is_null());
     refuse(
         cx,
         pointer,
         &[
-            ("concurrency_and_buffer_size", is_set(&file.concurrency_and_buffer_size)),
-            ("proxy_config", is_set(&file.proxy_config)),
-            ("openai_config", is_set(&file.openai_config)),
+            ("concurrency_and_buffer_size", file.concurrency_and_buffer_size.is_some()),
+            ("proxy_config", file.proxy_config.is_some()),
+            ("openai_config", file.openai_config.is_some()),
             ("send_back_raw_request", file.send_back_raw_request == Some(true)),
             ("send_back_raw_response", file.send_back_raw_response == Some(true)),
             ("store_raw_request_response", file.store_raw_request_response == Some(true)),
@@ -65,7 +64,7 @@ fn network_members(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) {
             ("enforce_http2", file.enforce_http2 == Some(true)),
             ("allow_private_network", file.allow_private_network == Some(true)),
             ("beta_header_overrides", file.beta_header_overrides.as_ref().is_some_and(|it| !it.is_empty())),
-            ("stream_throughput_guard", file.stream_throughput_guard.as_ref().is_some_and(|it| !it.is_null())),
+            ("stream_throughput_guard", file.stream_throughput_guard.is_some()),
         ],
     );
 }

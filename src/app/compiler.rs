@@ -1,0 +1,63 @@
+//! The compile step as the store wants it: text in, snapshot and located problems out. Holds what
+//! outlives a snapshot.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{self, Problems};
+use crate::health::Registry;
+use crate::id::ProviderName;
+use crate::secret::Secret;
+use crate::snapshot::{CompileInput, Compiled, Resolve, Snapshot, Unresolved, compile};
+use crate::store::{Compile, Resolver, Source};
+use crate::ticks::Ticks;
+
+#[derive(Default)]
+pub struct Compiler {
+    registry: Registry,
+}
+
+impl Compile for Compiler {
+    fn compile(&mut self, source: &Source<'_>) -> (Option<Compiled>, Problems) {
+        let (document, mut problems) = config::read(source.text);
+        let Some(document) = document else { return (None, problems) };
+        let input = CompileInput {
+            number: source.number,
+            hash: source.hash,
+            dir: source.directory,
+            resolve: &Through(source.resolve),
+            fingerprint_key: source.fingerprint_key,
+            strict_env: source.strict_env,
+        };
+        let (compiled, found) = compile(&document.file, &input, &mut self.registry);
+        problems.0.extend(found.0);
+        problems.locate(&document.tree);
+        (compiled.filter(|_| !problems.has_errors()), problems)
+    }
+
+    fn listed(&mut self, provider: &ProviderName, models: Arc<[Box<str>]>) -> bool {
+        self.registry.set_listed(provider, models.to_vec())
+    }
+
+    fn swapped(&mut self, running: &Snapshot, now: Ticks) {
+        self.registry.prune(running.providers.iter().map(|provider| &provider.name), now);
+    }
+}
+
+/// The store's resolver, asked through the compiler's trait.
+struct Through<'a>(&'a Resolver<'a>);
+
+impl Resolve for Through<'_> {
+    fn env(&self, name: &str) -> Result<Secret, Unresolved> {
+        Ok(self.0.env(name)?)
+    }
+
+    fn file(&self, path: &Path) -> Result<Secret, Unresolved> {
+        Ok(self.0.file(path)?)
+    }
+
+    fn unseal(&self, sealed: &str, pointer: &str) -> Result<Secret, Unresolved> {
+        Ok(self.0.unseal(sealed, pointer)?)
+    }
+}
+

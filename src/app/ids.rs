@@ -1,0 +1,47 @@
+//! Request ids: the caller's own where it is fit to be repeated, else a number that no two requests
+//! of any two workers share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+
+use crate::id::RequestId;
+
+/// One per worker. Ids are `req_<8 hex of the process><2 hex of the worker><12 hex counted>`: unique,
+/// sortable inside a worker, and cheaper than a random number.
+pub struct RequestIds {
+    prefix: String,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub fn new(process: u32, worker: u8) -> Self {
+        Self { prefix: format!("req_{process:08x}{worker:02x}"), next: AtomicU64::new(1) }
+    }
+
+    pub fn of(&self, head: &HeaderMap) -> RequestId {
+        let given = head.get("x-request-id").and_then(|v| v.to_str().ok()).and_then(RequestId::from_caller);
+        given.unwrap_or_else(|| {
+            let count = self.next.fetch_add(1, Ordering::Relaxed);
+            RequestId::new(format!("{}{count:012x}", self.prefix))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn unique_unless_given() {
+        let ids = RequestIds::new(0xfeed, 3);
+        let mut head = HeaderMap::new();
+        assert_eq!(ids.of(&head).as_str(), "req_0000feed03000000000001");
+        assert_ne!(ids.of(&head), ids.of(&head));
+        head.insert("x-request-id", HeaderValue::from_static("my-id-1"));
+        assert_eq!(ids.of(&head).as_str(), "my-id-1");
+        head.insert("x-request-id", HeaderValue::from_static("bad \"id\""));
+        assert!(ids.of(&head).as_str().starts_with("req_"));
+    }
+}

@@ -1,0 +1,259 @@
+//! From start to exit code: the threads, what they share, and the order in which they end.
+//!
+//! The main thread is the control thread: writer and signals. N workers serve. The log thread
+//! outlives them all, so that the last line is written.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::crypto::aws_lc_rs;
+use tokio::sync::mpsc;
+use tracing::level_filters::LevelFilter;
+
+use super::compiler::Compiler;
+use super::control;
+use super::ids::RequestIds;
+use super::listeners::{Announce, Listeners};
+use super::systemd;
+use super::worker::Worker;
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::Problems;
+use crate::dispatch::Dice;
+use crate::hash::FingerprintKey;
+use crate::limits::{LISTENER_QUEUE_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
+use crate::mock;
+use crate::permit::Bound;
+use crate::proxy::{ModelLists, ModelsListed, Proxy};
+use crate::server::{self, Drain, ListenerCommand, ServerRuntime};
+use crate::store::{Command, StartError, Store, Writer, WriterOptions};
+use crate::telemetry::{Log, LogHandle, LogOptions, Meters, Recorder};
+use crate::upstream::{InProcess, Tls, Upstream};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// As given; relative paths in the file count from its directory.
+    pub config: PathBuf,
+    /// An unresolved reference is an error instead of a warning.
+    pub strict_env: bool,
+}
+
+/// Serves until told to stop. 0 = drained, also at the bound; 1 = bad config or bind failure.
+pub fn run(options: &Options) -> ExitCode {
+    // Fails only where it was installed before, with the same provider.
+    let _ = aws_lc_rs::default_provider().install_default();
+    let log = match Log::start(LogOptions::stdout(LevelFilter::INFO)) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("keyway: no log thread: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log.install();
+    match start(options, &log.handle()) {
+        Ok(running) => control::until_drained(running),
+        Err(Failure::Config(problems)) => {
+            log.handle().flush();
+            let path = options.config.display().to_string();
+            eprint!("{}", problems.render(&path));
+            eprintln!("keyway: {path} cannot be served");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Machine(what)) => {
+            log.handle().flush();
+            eprintln!("keyway: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why nothing runs.
+enum Failure {
+    Config(Problems),
+    /// The machine would not give a thread, a runtime or randomness.
+    Machine(String),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Config(error.problems)
+    }
+}
+
+/// What the control thread looks after.
+pub struct Running {
+    pub runtime: tokio::runtime::Runtime,
+    pub writer: Writer,
+    pub store: Arc<Store>,
+    pub commands: mpsc::Sender<Command>,
+    pub inbox: mpsc::Receiver<Command>,
+    pub drain: Drain,
+    pub draining: Arc<AtomicBool>,
+    pub log: LogHandle,
+    pub workers: Vec<thread::JoinHandle<server::Drained>>,
+    /// One message per worker that has ended.
+    pub ended: mpsc::Receiver<()>,
+}
+
+/// What all workers share.
+struct Shared {
+    store: Arc<Store>,
+    admin: Arc<Admin>,
+    clock: Clock,
+    log: LogHandle,
+    meters: Arc<Meters>,
+    in_flight: Bound,
+    connections: Bound,
+    drain: Drain,
+    embedded: Arc<dyn InProcess>,
+    learnt: ModelsListed,
+    process: u32,
+}
+
+fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
+    let runtime = runtime()?;
+    let clock = Clock::starting_now();
+    let random = random()?;
+    let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(LISTENER_QUEUE_MAX)).unzip();
+    let (commands, inbox) = mpsc::channel(WRITER_QUEUE_MAX);
+
+    let listeners = Listeners::new(senders, systemd::inherited(), announce(log.clone()));
+    let mut writing = WriterOptions::new(
+        options.config.clone(),
+        FingerprintKey::new(random),
+        Box::new(Compiler::default()),
+        Box::new(listeners),
+        Arc::new(clock),
+    );
+    writing.strict_env = options.strict_env;
+    let (writer, store) = {
+        let _inside = runtime.enter();
+        Writer::start(writing)?
+    };
+
+    let draining = Arc::new(AtomicBool::new(false));
+    let shared = shared(&store, clock, log, count, &draining, &commands, &random);
+    let drain = shared.drain.clone();
+    let (ended_tx, ended) = mpsc::channel(count);
+    let mut workers = Vec::with_capacity(count);
+    for (index, receiver) in receivers.into_iter().enumerate() {
+        workers.push(spawn(index, &shared, receiver, ended_tx.clone())?);
+    }
+    Ok(Running {
+        writer,
+        store,
+        commands,
+        inbox,
+        drain,
+        draining,
+        log: log.clone(),
+        workers,
+        ended,
+        runtime,
+    })
+}
+
+fn shared(
+    store: &Arc<Store>,
+    clock: Clock,
+    log: &LogHandle,
+    workers: usize,
+    draining: &Arc<AtomicBool>,
+    commands: &mpsc::Sender<Command>,
+    random: &[u8; 32],
+) -> Shared {
+    let meters = Arc::new(Meters::new(workers, clock.wall()));
+    let (in_flight, connections) = (Bound::new(), Bound::new());
+    let dropped = log.clone();
+    let admin = Arc::new(Admin {
+        store: Arc::clone(store),
+        meters: Arc::clone(&meters),
+        in_flight: in_flight.clone(),
+        connections: connections.clone(),
+        draining: Arc::clone(draining),
+        clock,
+        log_lines_dropped: Arc::new(move || dropped.dropped()),
+    });
+    let lists = commands.clone();
+    let learnt: ModelsListed = Arc::new(move |provider, models| {
+        // A full queue loses a hint, which comes again with the next list.
+        let _ = lists.try_send(Command::ModelsListed { provider, models });
+    });
+    let process = random.iter().skip(28).fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+    Shared {
+        store: Arc::clone(store),
+        admin,
+        clock,
+        log: log.clone(),
+        meters,
+        in_flight,
+        connections,
+        drain: Drain::new(),
+        embedded: Arc::new(mock::InMemory::new()),
+        learnt,
+        process,
+    }
+}
+
+/// One worker on a thread of its own.
+fn spawn(
+    index: usize,
+    shared: &Shared,
+    commands: mpsc::Receiver<ListenerCommand>,
+    ended: mpsc::Sender<()>,
+) -> Result<thread::JoinHandle<server::Drained>, Failure> {
+    let proxy = Arc::new(Proxy {
+        upstream: Upstream::new(Tls::new(), Arc::clone(&shared.embedded)),
+        dice: Mutex::new(Dice::new(u64::from(shared.process) << 16 | index as u64)),
+        clock: shared.clock,
+        recorder: Recorder::new(&shared.log, &shared.meters, index),
+        access_log: AtomicBool::new(true),
+        models: ModelLists::new(Arc::clone(&shared.learnt)),
+    });
+    let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
+    let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));
+    let worker = Worker::new(Arc::clone(&store), proxy, admin, shared.in_flight.clone(), ids);
+    let settings = ServerRuntime {
+        limits: Arc::new(move || store.load().server.limits),
+        connections: shared.connections.clone(),
+    };
+    let drain = shared.drain.clone();
+    let runtime = runtime()?;
+    thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let drained = runtime.block_on(server::serve(Vec::new(), settings, worker, drain, commands));
+            // Whoever waits for it has gone when the process ends at once.
+            let _ = ended.try_send(());
+            drained
+        })
+        .map_err(|error| Failure::Machine(format!("no worker thread: {error}")))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Machine(format!("no runtime: {error}")))
+}
+
+/// From the kernel, by way of the crypto library that is linked anyway.
+fn random() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    let provider = aws_lc_rs::default_provider();
+    provider.secure_random.fill(&mut bytes).map_err(|_| Failure::Machine("no random numbers".to_owned()))?;
+    Ok(bytes)
+}
+
+/// Prints each address on a line of its own, for people and for whoever chose port 0.
+fn announce(log: LogHandle) -> Announce {
+    Box::new(move |address| {
+        tracing::info!("listening on {address}");
+        log.flush();
+    })
+}

@@ -1,0 +1,204 @@
+//! What a worker does with each request before either side sees it: snapshot, canonical path,
+//! route, caller. The order is the security of the gateway: nothing is answered that was not first
+//! matched, and nothing is matched that was not first made canonical.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::ids::RequestIds;
+use crate::admin::{self, Admin};
+use crate::dialect::{Dialect, Operation};
+use crate::error::{GatewayError, Kind};
+use crate::id::RequestId;
+use crate::limits::OVERLOAD_RETRY_AFTER;
+use crate::permit::Bound;
+use crate::project::{self, Caller, Peer, Scope, Visit};
+use crate::proxy::{self, Call, Proxy, ReplyBody, RequestGuard, Through};
+use crate::router::{self, Head, Matched, Side, StatusRoute};
+use crate::server::{ConnInfo, Handler, PeerKind};
+use crate::snapshot::Snapshot;
+use crate::store::Store;
+
+/// One worker: everything here is shared by its requests and by nobody else, but for what lies
+/// behind the `Arc`s.
+#[derive(Clone)]
+pub struct Worker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    proxy: Arc<Proxy>,
+    admin: Arc<Admin>,
+    in_flight: Bound,
+    ids: RequestIds,
+    own_uid: u32,
+}
+
+impl Worker {
+    pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, in_flight: Bound, ids: RequestIds) -> Self {
+        let own_uid = rustix::process::getuid().as_raw();
+        Self { inner: Arc::new(Inner { store, proxy, admin, in_flight, ids, own_uid }) }
+    }
+}
+
+impl Handler for Worker {
+    type Body = ReplyBody;
+
+    async fn call(&self, request: Request<Incoming>, conn: Arc<ConnInfo>) -> Response<ReplyBody> {
+        let inner = &*self.inner;
+        let snapshot = inner.store.snapshot();
+        let id = inner.ids.of(request.headers());
+        inner.proxy.access_log.store(snapshot.access_log, Ordering::Relaxed);
+        match inner.route(&snapshot, &id, request, &conn).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                let mut response = refusal.response.map(ReplyBody::whole);
+                proxy::identify(response.headers_mut(), &id, &snapshot.mark);
+                response
+            }
+        }
+    }
+}
+
+/// An answer of the worker itself. These are counted, not logged line by line: whoever floods us
+/// with refusals must not fill the disk too.
+struct Refusal {
+    response: Response<Bytes>,
+}
+
+impl From<GatewayError> for Refusal {
+    fn from(error: GatewayError) -> Self {
+        Self { response: proxy::render(&error) }
+    }
+}
+
+impl Inner {
+    async fn route(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        id: &RequestId,
+        request: Request<Incoming>,
+        conn: &ConnInfo,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        // Cheap: method, target and headers of the original are needed while the request itself moves.
+        let (parts, body) = request.into_parts();
+        let uri = parts.uri.clone();
+        let method = parts.method.clone();
+        let path = {
+            let head = Head { version: parts.version, method: &method, uri: &uri, headers: &parts.headers };
+            router::canonical(head).map_err(GatewayError::from)?
+        };
+        let matched = on_this_listener(router::find(&method, &path), snapshot, conn);
+        let visit = Visit::of(&parts, peer(conn), self.own_uid);
+        let scope = scope(&matched, uri.query());
+        let caller = project::authenticate(snapshot, &visit, scope).map_err(GatewayError::from)?;
+        let request = Request::from_parts(parts, body);
+        match matched {
+            Matched::Status(route) => {
+                Ok(self.admin.status(route, &caller, snapshot, uri.query()).map(ReplyBody::whole))
+            }
+            Matched::Admin(route) => Ok(self.admin.answer(route, snapshot).map(ReplyBody::whole)),
+            Matched::Data(found) => {
+                let guard = self.guard(snapshot, id, &method, found.endpoint.operation, &caller)?;
+                let call = Call { snapshot, caller: &caller, matched: found, query: uri.query() };
+                Ok(proxy::handle(call, request, guard).await)
+            }
+            Matched::Passthrough { provider, path } => {
+                let guard = self.guard(snapshot, id, &method, Operation::Other, &caller)?;
+                let through = Through { snapshot, caller: &caller, provider: &provider, path, query: uri.query() };
+                Ok(proxy::handle_passthrough(through, request, guard).await)
+            }
+            Matched::NotServed { dialect } => Err(not_served(dialect).into()),
+            Matched::MethodNotAllowed { allow, .. } => Err(method_not_allowed(allow)),
+            Matched::NotFound { side } => Err(not_found(side).into()),
+        }
+    }
+
+    /// The in-flight permit, or the refusal at once: nobody waits in front of an overloaded process.
+    fn guard(
+        &self,
+        snapshot: &Snapshot,
+        id: &RequestId,
+        method: &Method,
+        operation: Operation,
+        caller: &Caller,
+    ) -> Result<RequestGuard, Refusal> {
+        let Some(permit) = self.in_flight.take(snapshot.server.limits.in_flight_max) else {
+            let message = "too many requests in flight (server.limits.in_flight_max)";
+            return Err(GatewayError::gateway(Kind::Overloaded, "overloaded", message)
+                .retry_after(OVERLOAD_RETRY_AFTER)
+                .into());
+        };
+        let mark = Arc::clone(&snapshot.mark);
+        let mut guard = RequestGuard::new(Arc::clone(&self.proxy), permit, mark, id.clone(), method.clone(), operation);
+        if let Caller::Project { project, .. } = caller {
+            guard.line.project = snapshot.projects.as_ref().and_then(|all| all.get(*project)).map(|p| p.id.clone());
+        }
+        Ok(guard)
+    }
+}
+
+/// With `management.listen`, management is served there alone and the data plane is not.
+fn on_this_listener<'p>(matched: Matched<'p>, snapshot: &Snapshot, conn: &ConnInfo) -> Matched<'p> {
+    if snapshot.management.listen.is_none() {
+        return matched;
+    }
+    match matched {
+        Matched::Admin(_) if !conn.management => Matched::NotFound { side: Side::Admin },
+        Matched::Data(_) | Matched::Passthrough { .. } if conn.management => Matched::NotFound { side: Side::Admin },
+        _ => matched,
+    }
+}
+
+/// What the route asks of its caller. Who may not call anything learns nothing about which paths
+/// exist: an unknown path asks for the same credentials as its neighbours.
+fn scope(matched: &Matched<'_>, query: Option<&str>) -> Scope {
+    match matched {
+        Matched::Status(StatusRoute::Metrics) => Scope::Status,
+        Matched::Status(StatusRoute::Livez) => Scope::Open,
+        Matched::Status(_) if admin::is_verbose(query) => Scope::Status,
+        Matched::Status(_) => Scope::Open,
+        Matched::Admin(_)
+        | Matched::NotFound { side: Side::Admin }
+        | Matched::MethodNotAllowed { side: Side::Admin, .. } => Scope::Management,
+        Matched::Data(_)
+        | Matched::Passthrough { .. }
+        | Matched::NotServed { .. }
+        | Matched::MethodNotAllowed { side: Side::Data, .. }
+        | Matched::NotFound { side: Side::Data } => Scope::Data,
+    }
+}
+
+fn peer(conn: &ConnInfo) -> Peer {
+    match conn.peer {
+        PeerKind::Loopback => Peer::Loopback,
+        PeerKind::Unix { uid } => Peer::Unix { uid },
+        PeerKind::Remote => Peer::Remote,
+    }
+}
+
+fn not_found(side: Side) -> GatewayError {
+    let message = match side {
+        Side::Admin => "no such management route",
+        Side::Data => "no such route; the OpenAI API lives under /v1",
+    };
+    GatewayError::caller(Kind::NotFound, "not_found", message)
+}
+
+fn not_served(dialect: Dialect) -> GatewayError {
+    let message = format!("this release does not serve the {dialect:?} API; the OpenAI API lives under /v1");
+    GatewayError::caller(Kind::Unsupported, "dialect_not_supported", message)
+}
+
+fn method_not_allowed(allow: &'static str) -> Refusal {
+    let error = GatewayError::caller(Kind::MethodNotAllowed, "method_not_allowed", format!("this route takes {allow}"));
+    let mut refusal = Refusal::from(error);
+    debug_assert_eq!(refusal.response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    refusal.response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    refusal
+}

@@ -1,0 +1,265 @@
+//! The loop over picks: send, judge, move on.
+//!
+//! Everything here happens before the commit point: nothing has gone to the caller yet, so a fault
+//! may lead to the next key. What a fault means stands in `dispatch/verdict.rs`; this file only does
+//! what the verdict says.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, response};
+
+use super::guard::{AttemptGuard, RequestGuard};
+use super::headers::{self, Encoding};
+use super::nobody::no_eligible_key;
+use super::request::Inbound;
+use super::{Call, Proxy};
+use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
+use crate::error::{FaultClass, GatewayError, Kind, Sent};
+use crate::limits::ERROR_BYTES_MAX;
+use crate::provider::{classify, error_code, path_and_query, retry_after};
+use crate::snapshot::{Key, Ready, Snapshot};
+use crate::telemetry::AttemptOutcome;
+use crate::ticks::Ticks;
+use crate::upstream::{Answer, AnswerBody, SendError, SendFault, UpstreamBody};
+
+/// A good answer, its head read and its body still flowing.
+pub struct Good {
+    pub parts: response::Parts,
+    pub body: AnswerBody,
+    pub attempt: AttemptGuard,
+}
+
+/// An upstream's error answer, read as far as judging needs.
+pub struct Refused {
+    pub parts: response::Parts,
+    pub body: Bytes,
+    pub key: Arc<Key>,
+}
+
+/// How the loop ended.
+pub enum Reply {
+    Good(Box<Good>),
+    /// The upstream's own last word, relayed as it is.
+    Refused(Box<Refused>),
+}
+
+/// Where on the upstream the call goes.
+pub struct Destination<'a> {
+    pub method: Method,
+    /// After the version prefix: `/chat/completions`.
+    pub suffix: &'a str,
+    pub query: Option<&'a str>,
+}
+
+/// Tries keys until one answers, the verdict says stop, or nobody is left.
+pub async fn run(
+    call: &Call<'_>,
+    request: &ModelRequest,
+    inbound: &mut Inbound,
+    destination: &Destination<'_>,
+    mut plan: Plan,
+    guard: &mut RequestGuard,
+) -> Result<Reply, GatewayError> {
+    let proxy = Arc::clone(guard.proxy());
+    let mut last: Option<Fault> = None;
+    let mut again: Option<Pick> = None;
+    loop {
+        let now = proxy.clock.now();
+        let signed_again = again.is_some();
+        let next = match again.take() {
+            Some(pick) => Ok(pick),
+            None => plan.next(call.snapshot, now, &mut proxy.dice()),
+        };
+        let pick = match next {
+            Ok(pick) => pick,
+            Err(nobody) => return spent(last, nobody, now, call, request),
+        };
+        guard.tries(&pick);
+        let mut attempt = AttemptGuard::new(&pick, &proxy);
+        let fault = match once(&proxy, inbound, destination, &pick, call.snapshot, guard).await? {
+            Ok(answer) if !is_error(answer.parts.status) => {
+                attempt.succeeded();
+                return Ok(Reply::Good(Box::new(Good { parts: answer.parts, body: answer.body, attempt })));
+            }
+            Ok(answer) => refused(answer, &pick, &proxy).await,
+            Err(error) => Fault { error: send_error(error), refused: None, until: None },
+        };
+        let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again };
+        let verdict = judge(fault.error.kind, fault.error.sent, &policy);
+        attempt.failed(&verdict, fault.until, fault.outcome());
+        if !plan.refused(&pick, &verdict) || !inbound.replayable() {
+            return end(fault);
+        }
+        again = (verdict.request == Next::SameKey).then_some(pick);
+        last = Some(fault);
+    }
+}
+
+/// One failed try: the error as data, and the upstream's answer when there was one.
+struct Fault {
+    error: GatewayError,
+    refused: Option<Box<Refused>>,
+    /// Deadline that the upstream named.
+    until: Option<Ticks>,
+}
+
+impl Fault {
+    fn outcome(&self) -> AttemptOutcome {
+        match self.error.kind {
+            Kind::Answer(FaultClass::Credential) => AttemptOutcome::Credential,
+            Kind::Answer(FaultClass::ModelAccess) => AttemptOutcome::ModelAccess,
+            Kind::Answer(FaultClass::Rate) => AttemptOutcome::Rate,
+            Kind::Answer(FaultClass::Content | FaultClass::Caller) => AttemptOutcome::Caller,
+            Kind::Answer(FaultClass::Server | FaultClass::ClockSkew) => AttemptOutcome::Server,
+            Kind::Connect => AttemptOutcome::Connect,
+            Kind::FirstByteTimeout => AttemptOutcome::Timeout,
+            _ => AttemptOutcome::Broken,
+        }
+    }
+}
+
+/// Sends the request to one key. The outer error is ours, the inner one the connection's.
+async fn once(
+    proxy: &Proxy,
+    inbound: &mut Inbound,
+    destination: &Destination<'_>,
+    pick: &Pick,
+    snapshot: &Snapshot,
+    guard: &mut RequestGuard,
+) -> Result<Result<Answer, SendError>, GatewayError> {
+    let Ok(ready) = &pick.key.ready else {
+        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
+    };
+    let provider = snapshot.providers.get(pick.provider as usize);
+    let over = provider.and_then(|p| p.path_overrides.get(&guard.operation)).map(|path| &**path);
+    let uri = uri(ready, destination, over)?;
+    let Some(body) = inbound.body_for(pick.model.as_ref()) else {
+        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
+    };
+    let request = assemble(inbound, ready, destination, uri, body);
+    let began = Instant::now();
+    let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, request).await;
+    guard.waited(began.elapsed());
+    Ok(sent)
+}
+
+fn assemble(
+    inbound: &Inbound,
+    ready: &Ready,
+    destination: &Destination<'_>,
+    uri: Uri,
+    body: UpstreamBody,
+) -> Request<UpstreamBody> {
+    let head = headers::to_upstream(&inbound.parts.headers, ready, Encoding::Identity);
+    let mut request = Request::new(body);
+    *request.method_mut() = destination.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = head;
+    request
+}
+
+fn uri(ready: &Ready, destination: &Destination<'_>, over: Option<&str>) -> Result<Uri, GatewayError> {
+    let path = match over {
+        Some(path) => path_and_query(&ready.root_path, path, destination.query),
+        None => path_and_query(&ready.base_path, destination.suffix, destination.query),
+    };
+    path.map(Uri::from)
+        .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// Reads an error answer and says what class it is of.
+async fn refused(answer: Answer, pick: &Pick, proxy: &Proxy) -> Fault {
+    let Answer { parts, body, .. } = answer;
+    let status = parts.status.as_u16();
+    // A truncated error is still an error of that status; what was read of it is not shown.
+    let bytes = super::error_body::read(body, ERROR_BYTES_MAX).await.unwrap_or_default();
+    let code = error_code(&bytes).unwrap_or_default();
+    let class = classify(pick.key.row, status, &code);
+    let wait = retry_after(&parts.headers, &bytes, proxy.clock.wall());
+    let message = format!("the upstream answered {status}");
+    let mut error = GatewayError::upstream(Kind::Answer(class), Sent::Answered { status }, "upstream_error", message);
+    error.public.retry_after = wait;
+    let until = wait.map(|span| proxy.clock.now().after(span));
+    Fault { error, refused: Some(Box::new(Refused { parts, body: bytes, key: Arc::clone(&pick.key) })), until }
+}
+
+pub fn send_error(error: SendError) -> GatewayError {
+    let (kind, code, message) = match error.what {
+        SendFault::Connect => (Kind::Connect, "upstream_connect_failed", "no connection to the upstream"),
+        SendFault::ConnectTimeout => (
+            Kind::Connect,
+            "upstream_connect_timeout",
+            "the upstream did not accept a connection within connect_timeout_in_seconds",
+        ),
+        SendFault::FirstByteTimeout => (
+            Kind::FirstByteTimeout,
+            "upstream_first_byte_timeout",
+            "the upstream did not begin to answer within default_request_timeout_in_seconds",
+        ),
+        SendFault::Broken => (Kind::Broken, "upstream_broken", "the upstream closed the connection before it answered"),
+        SendFault::RequestBody => {
+            let refusal = GatewayError::caller(Kind::BadRequest, "broken_request", "the request body broke off");
+            return GatewayError { sent: error.sent, source: error.source, ..refusal };
+        }
+    };
+    GatewayError { source: error.source, ..GatewayError::upstream(kind, error.sent, code, message) }
+}
+
+/// The end after a verdict of "give up".
+fn end(fault: Fault) -> Result<Reply, GatewayError> {
+    match fault.refused {
+        // Its text can quote the key.
+        Some(_) if fault.error.kind == Kind::Answer(FaultClass::Credential) => Err(exhausted()),
+        Some(refused) => Ok(Reply::Refused(refused)),
+        None => Err(fault.error),
+    }
+}
+
+/// The end when nobody is left to try: the last upstream's word, or why nobody was tried.
+fn spent(
+    last: Option<Fault>,
+    nobody: NobodyLeft,
+    now: Ticks,
+    call: &Call<'_>,
+    request: &ModelRequest,
+) -> Result<Reply, GatewayError> {
+    if let Some(fault) = last {
+        return end(fault);
+    }
+    Err(match nobody {
+        NobodyLeft::Cooling { until } => GatewayError::gateway(
+            Kind::AllCooling,
+            "all_keys_cooling",
+            "every key for this model is cooling down after a rate limit",
+        )
+        .retry_after(until.remaining(now)),
+        NobodyLeft::Recovering { until } => {
+            no_eligible_key(call.snapshot, request, call.caller, now).retry_after(until.remaining(now))
+        }
+        NobodyLeft::NotEligible | NobodyLeft::Exhausted => no_eligible_key(call.snapshot, request, call.caller, now),
+    })
+}
+
+/// The key of a passthrough call was refused: it is benched, and the text that can quote it stays
+/// here.
+pub fn credential_refused(attempt: AttemptGuard, pick: &Pick) -> GatewayError {
+    let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again: false };
+    let verdict = judge(Kind::Answer(FaultClass::Credential), Sent::Maybe, &policy);
+    attempt.failed(&verdict, None, AttemptOutcome::Credential);
+    exhausted()
+}
+
+fn exhausted() -> GatewayError {
+    GatewayError::upstream(
+        Kind::CredentialsExhausted,
+        Sent::Maybe,
+        "upstream_credentials_exhausted",
+        "every key that could serve this request was refused by the upstream",
+    )
+}

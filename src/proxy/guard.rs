@@ -1,0 +1,185 @@
+//! What must happen when a request ends, however it ends: written once, run on drop.
+//!
+//! [`AttemptGuard`] settles one upstream try with the health of its key; dropped without a word the
+//! caller left, and health stays as it was. [`RequestGuard`] gives back the permit, counts the
+//! generation down, feeds the meters and writes the access line.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::Method;
+
+use super::Proxy;
+use crate::dialect::Operation;
+use crate::dispatch::verdict::{succeeded, untold};
+use crate::dispatch::{Pick, Verdict};
+use crate::error::{Blame, GatewayError};
+use crate::id::{RequestId, UpstreamModel};
+use crate::permit::Permit;
+use crate::snapshot::{GenerationMark, Key};
+use crate::telemetry::access::STATUS_CALLER_LEFT;
+use crate::telemetry::{AccessLine, AttemptOutcome, Outcome};
+use crate::ticks::Ticks;
+
+/// One upstream try.
+pub struct AttemptGuard {
+    key: Arc<Key>,
+    model: Option<UpstreamModel>,
+    proxy: Arc<Proxy>,
+    told: bool,
+}
+
+impl AttemptGuard {
+    pub fn new(pick: &Pick, proxy: &Arc<Proxy>) -> Self {
+        Self { key: Arc::clone(&pick.key), model: pick.model.clone(), proxy: Arc::clone(proxy), told: false }
+    }
+
+    /// A good answer began: the key works, whatever becomes of the stream.
+    pub fn succeeded(&mut self) {
+        self.told = true;
+        succeeded(&self.key, self.model.as_ref(), self.proxy.clock.now());
+        self.proxy.recorder.attempt(self.key.provider.as_str(), self.key.id.as_str(), AttemptOutcome::Ok);
+    }
+
+    /// The attempt failed, before or after the first byte. `until` is the deadline that the upstream
+    /// named.
+    pub fn failed(mut self, verdict: &Verdict, until: Option<Ticks>, outcome: AttemptOutcome) {
+        self.told = true;
+        verdict.record(&self.key, self.model.as_ref(), until, self.proxy.clock.now());
+        self.proxy.recorder.attempt(self.key.provider.as_str(), self.key.id.as_str(), outcome);
+    }
+
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        if !self.told {
+            untold(&self.key, self.model.as_ref(), self.proxy.clock.now());
+        }
+    }
+}
+
+/// The whole request.
+pub struct RequestGuard {
+    proxy: Arc<Proxy>,
+    _permit: Permit,
+    generation: Arc<GenerationMark>,
+    pub id: RequestId,
+    pub operation: Operation,
+    /// What is known so far; written when the guard is dropped.
+    pub line: AccessLine,
+    started: Instant,
+    first_byte: Option<Instant>,
+    /// Time spent waiting for upstreams before the first byte: what lies outside of it is ours.
+    waited: Duration,
+    /// How it ended has been said.
+    ended: bool,
+}
+
+impl RequestGuard {
+    pub fn new(
+        proxy: Arc<Proxy>,
+        permit: Permit,
+        generation: Arc<GenerationMark>,
+        id: RequestId,
+        method: Method,
+        operation: Operation,
+    ) -> Self {
+        generation.in_flight.fetch_add(1, Ordering::AcqRel);
+        let mut line = AccessLine::new(proxy.clock.wall(), method);
+        line.request_id = Some(id.clone());
+        line.route = operation.as_str();
+        line.generation = Some(generation.header.clone());
+        line.logged = proxy.access_log.load(Ordering::Relaxed);
+        Self {
+            proxy,
+            _permit: permit,
+            generation,
+            id,
+            operation,
+            line,
+            started: Instant::now(),
+            first_byte: None,
+            waited: Duration::ZERO,
+            ended: false,
+        }
+    }
+
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
+
+    pub fn generation(&self) -> &GenerationMark {
+        &self.generation
+    }
+
+    /// A key is being tried.
+    pub fn tries(&mut self, pick: &Pick) {
+        self.line.attempts += 1;
+        self.line.provider = Some(pick.key.provider.clone());
+        self.line.key = Some(pick.key.id.clone());
+        self.line.upstream_model.clone_from(&pick.model);
+    }
+
+    /// Time that an upstream took.
+    pub fn waited(&mut self, span: Duration) {
+        self.waited += span;
+    }
+
+    /// A piece of the answer was handed to the connection.
+    pub fn sent(&mut self, bytes: usize) {
+        if self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+        }
+        self.line.bytes_out += bytes as u64;
+    }
+
+    /// The answer went out whole.
+    pub fn complete(&mut self) {
+        self.ended = true;
+    }
+
+    /// The upstream broke off or fell silent after the first byte.
+    pub fn truncated(&mut self, code: &'static str) {
+        self.ended = true;
+        self.line.outcome = Outcome::Truncated;
+        self.line.error = code;
+    }
+
+    /// The upstream's own error goes to the caller.
+    pub fn upstream_error(&mut self) {
+        self.line.outcome = Outcome::UpstreamError;
+        self.line.error = "upstream_error";
+    }
+
+    /// Refused or failed before the first byte.
+    pub fn failed(&mut self, error: &GatewayError) {
+        self.line.error = error.public.code;
+        self.line.outcome = match error.blame {
+            Blame::Caller => Outcome::Refused,
+            Blame::Upstream => Outcome::UpstreamError,
+            Blame::Gateway if error.kind == crate::error::Kind::Internal => Outcome::GatewayError,
+            Blame::Gateway => Outcome::Refused,
+        };
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.generation.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.line.duration = self.started.elapsed();
+        self.line.first_byte = self.first_byte.map(|at| at - self.started);
+        self.line.overhead = self.line.first_byte.map(|span| span.saturating_sub(self.waited));
+        if !self.ended {
+            self.line.outcome = Outcome::CallerLeft;
+            if self.line.status == 0 {
+                self.line.status = STATUS_CALLER_LEFT;
+            }
+        }
+        self.proxy.recorder.finish(&self.line);
+    }
+}

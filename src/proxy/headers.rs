@@ -1,0 +1,246 @@
+//! Which headers travel: two allow-lists, one in each direction.
+//!
+//! What is not listed stays here. A caller's credentials, cookies and forwarding headers never go
+//! upstream; an upstream's cookies, auth echoes and hop-by-hop headers never come back (CONTRACT
+//! 3.3). A header that the `Connection` header names is hop-by-hop whatever its name (RFC 9110 7.6.1).
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::id::RequestId;
+use crate::snapshot::{GenerationMark, Key, Ready};
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+pub const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub const X_KEYWAY_PROVIDER: HeaderName = HeaderName::from_static("x-keyway-provider");
+pub const X_KEYWAY_KEY: HeaderName = HeaderName::from_static("x-keyway-key");
+pub const X_KEYWAY_MODEL: HeaderName = HeaderName::from_static("x-keyway-model");
+pub const X_KEYWAY_GENERATION: HeaderName = HeaderName::from_static("x-keyway-generation");
+pub const X_KEYWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-keyway-attempts");
+
+/// Room for what the gateway itself adds to an upstream head.
+const OWN_HEADERS: usize = 4;
+
+/// What the body of the upstream request is, as far as its head must say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// We read the answer: nothing but plain bytes will do.
+    Identity,
+    /// Passthrough: whatever the caller accepts.
+    AsCaller,
+}
+
+/// The head of an upstream request: what the caller sent and may send, the key's own headers, the
+/// credential. `Host` and the length are set by the connection.
+pub fn to_upstream(caller: &HeaderMap, ready: &Ready, encoding: Encoding) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(caller.len() + OWN_HEADERS);
+    let listed = hop_by_hop_by_name(caller);
+    for (name, value) in caller {
+        if travels_upstream(name.as_str()) && !listed.contains(name.as_str()) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    match (encoding, caller.get(header::ACCEPT_ENCODING)) {
+        (Encoding::AsCaller, Some(accepted)) => {
+            out.insert(header::ACCEPT_ENCODING, accepted.clone());
+        }
+        _ => {
+            out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+    }
+    for (name, value) in &ready.extra_headers {
+        out.insert(name.clone(), value.clone());
+    }
+    ready.auth.apply(&mut out);
+    out
+}
+
+/// The head of an answer to the caller, without the gateway's own headers.
+pub fn to_caller(upstream: &HeaderMap, passthrough: bool) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(upstream.len() + 8);
+    let listed = hop_by_hop_by_name(upstream);
+    for (name, value) in upstream {
+        let text = name.as_str();
+        if text == "x-request-id" {
+            out.append(X_UPSTREAM_REQUEST_ID, value.clone());
+        } else if comes_back(text, passthrough) && !listed.contains(text) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out
+}
+
+/// `x-keyway-*` of an answer that a key gave.
+pub fn stamp(out: &mut HeaderMap, key: &Key, model: Option<&str>, attempts: u32) {
+    out.insert(X_KEYWAY_PROVIDER, key.provider_header.clone());
+    out.insert(X_KEYWAY_KEY, key.key_header.clone());
+    if let Some(value) = model.and_then(|m| HeaderValue::from_str(m).ok()) {
+        out.insert(X_KEYWAY_MODEL, value);
+    }
+    out.insert(X_KEYWAY_ATTEMPTS, HeaderValue::from(attempts));
+}
+
+/// What every answer carries, whoever gave it.
+pub fn identify(out: &mut HeaderMap, id: &RequestId, mark: &GenerationMark) {
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        out.insert(X_REQUEST_ID, value);
+    }
+    out.insert(X_KEYWAY_GENERATION, mark.header.clone());
+}
+
+/// Header names that `Connection` lists. Almost every request says `keep-alive` or nothing, hence
+/// no allocation there.
+fn hop_by_hop_by_name(head: &HeaderMap) -> Listed<'_> {
+    Listed { values: head.get_all(header::CONNECTION), any: head.contains_key(header::CONNECTION) }
+}
+
+struct Listed<'a> {
+    values: header::GetAll<'a, HeaderValue>,
+    any: bool,
+}
+
+impl Listed<'_> {
+    fn contains(&self, name: &str) -> bool {
+        self.any
+            && self
+                .values
+                .iter()
+                .filter_map(|v| v.to_str().ok())
+                .any(|line| line.split(',').any(|token| token.trim().eq_ignore_ascii_case(name)))
+    }
+}
+
+/// Allow-list towards the upstream. `http` gives names in lower case.
+fn travels_upstream(name: &str) -> bool {
+    match name {
+        "accept" | "accept-language" | "content-type" | "content-language" | "user-agent" => true,
+        "idempotency-key" | "prefer" | "range" | "if-match" | "if-none-match" | "if-range" => true,
+        "traceparent" | "tracestate" | "baggage" | "http-referer" | "referer" | "x-title" => true,
+        "x-client-request-id" | "x-session-affinity" | "x-goog-api-client" | "x-goog-user-project" => true,
+        _ => ["openai-", "anthropic-", "x-stainless-"].iter().any(|family| name.starts_with(family)),
+    }
+}
+
+/// Allow-list towards the caller (CONTRACT 3.3).
+fn comes_back(name: &str, passthrough: bool) -> bool {
+    match name {
+        // The framing belongs to each connection; the length is the body's to know.
+        "content-length" => true,
+        "etag" | "request-id" | "cf-ray" | "date" | "last-modified" | "accept-ranges" => true,
+        "location" => passthrough,
+        "x-openai-proxy-wasm" => false,
+        _ => {
+            const FAMILIES: [&str; 11] = [
+                "content-",
+                "retry-after",
+                "x-ratelimit-",
+                "ratelimit",
+                "openai-",
+                "anthropic-",
+                "x-amzn-",
+                "x-goog-",
+                "x-ms-",
+                "apim-",
+                "x-should-retry",
+            ];
+            (FAMILIES.iter().any(|family| name.starts_with(family)) || name.ends_with("-request-id"))
+                && !is_auth_echo(name)
+        }
+    }
+}
+
+/// Members of an allowed family that can carry a credential all the same.
+fn is_auth_echo(name: &str) -> bool {
+    ["api-key", "token", "authorization", "secret", "credential", "cookie"].iter().any(|part| name.contains(part))
+        && !name.starts_with("x-ratelimit-")
+        && !name.starts_with("anthropic-ratelimit-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn towards_the_upstream() {
+        for name in
+            ["content-type", "user-agent", "openai-beta", "openai-organization", "x-stainless-lang", "traceparent"]
+        {
+            assert!(travels_upstream(name), "{name}");
+        }
+        for name in [
+            "authorization",
+            "x-api-key",
+            "api-key",
+            "x-goog-api-key",
+            "cookie",
+            "proxy-authorization",
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "te",
+            "upgrade",
+            "forwarded",
+            "x-forwarded-for",
+            "x-real-ip",
+            "x-bf-api-key",
+            "x-bf-vk",
+            "x-keyway-anything",
+            "x-amz-security-token",
+            "accept-encoding",
+            "expect",
+        ] {
+            assert!(!travels_upstream(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn towards_the_caller() {
+        for name in [
+            "content-type",
+            "content-length",
+            "content-encoding",
+            "etag",
+            "retry-after",
+            "retry-after-ms",
+            "x-ratelimit-remaining-tokens",
+            "anthropic-ratelimit-tokens-remaining",
+            "openai-processing-ms",
+            "apim-request-id",
+            "x-ms-region",
+            "x-amzn-requestid",
+            "request-id",
+        ] {
+            assert!(comes_back(name, false), "{name}");
+        }
+        for name in [
+            "set-cookie",
+            "www-authenticate",
+            "authorization",
+            "x-goog-api-key",
+            "x-ms-authorization-auxiliary",
+            "x-amzn-security-token",
+            "server",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "alt-svc",
+            "strict-transport-security",
+            "location",
+        ] {
+            assert!(!comes_back(name, false), "{name}");
+        }
+        assert!(comes_back("location", true));
+    }
+
+    #[test]
+    fn what_connection_names_stays_here() {
+        let mut head = HeaderMap::new();
+        head.insert(header::CONNECTION, HeaderValue::from_static("keep-alive, OpenAI-Beta"));
+        head.insert("openai-beta", HeaderValue::from_static("x"));
+        head.insert("etag", HeaderValue::from_static("y"));
+        let back = to_caller(&head, false);
+        assert!(back.get("openai-beta").is_none());
+        assert!(back.get("etag").is_some());
+    }
+}

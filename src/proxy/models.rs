@@ -1,0 +1,221 @@
+//! Model lists: what the config names, and what the upstreams last said.
+//!
+//! An upstream is asked when a list is wanted and the last one is too old, never in a loop; one that
+//! hangs or fails only lacks its own names. What was learnt also goes to the writer, so that a bare
+//! model name finds its provider.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, Uri};
+
+use super::guard::RequestGuard;
+use super::headers::{self, Encoding};
+use super::{Call, Proxy, error_body};
+use crate::dialect::Operation;
+use crate::error::{GatewayError, Kind};
+use crate::hash::ConfigHash;
+use crate::id::{KeyId, ModelName, ProviderName};
+use crate::limits::{
+    MODEL_LIST_BYTES_MAX, MODEL_LIST_ENTRIES_MAX, MODEL_LIST_TIMEOUT, MODEL_LIST_TTL, MODEL_NAME_BYTES_MAX,
+};
+use crate::project::Grant;
+use crate::provider::path_and_query;
+use crate::snapshot::{Allow, Key, Provider};
+use crate::ticks::Ticks;
+use crate::upstream::UpstreamBody;
+
+/// Called with each list that arrives; must not block.
+pub type ModelsListed = Arc<dyn Fn(ProviderName, Arc<[Box<str>]>) + Send + Sync>;
+
+/// A worker's memory of upstream lists. The lock is held while asking: whoever comes meanwhile
+/// waits for the same answer instead of asking again.
+pub struct ModelLists {
+    known: tokio::sync::Mutex<HashMap<ProviderName, Known>>,
+    learnt: ModelsListed,
+}
+
+struct Known {
+    key: (KeyId, ConfigHash),
+    at: Ticks,
+    models: Arc<[Box<str>]>,
+}
+
+impl ModelLists {
+    pub fn new(learnt: ModelsListed) -> Self {
+        Self { known: tokio::sync::Mutex::new(HashMap::new()), learnt }
+    }
+
+    /// The upstream's list for each of `providers`, in the same order.
+    async fn of(&self, proxy: &Proxy, providers: &[&Arc<Provider>]) -> Vec<Arc<[Box<str>]>> {
+        let mut known = self.known.lock().await;
+        let now = proxy.clock.now();
+        let stale: Vec<(&Arc<Provider>, &Arc<Key>)> = providers
+            .iter()
+            .filter_map(|provider| Some((*provider, lister(provider)?)))
+            .filter(|(provider, key)| {
+                !known
+                    .get(&provider.name)
+                    .is_some_and(|k| k.key == (key.id.clone(), key.hash) && now.since(k.at) < MODEL_LIST_TTL)
+            })
+            .collect();
+        let asked: Vec<_> = stale.iter().map(|(_, key)| ask(proxy, key)).collect();
+        for ((provider, key), models) in stale.iter().zip(join_all(asked).await) {
+            let Some(models) = models else { continue };
+            (self.learnt)(provider.name.clone(), Arc::clone(&models));
+            known.insert(provider.name.clone(), Known { key: (key.id.clone(), key.hash), at: now, models });
+        }
+        providers.iter().map(|p| known.get(&p.name).map_or_else(|| Arc::from([]), |k| Arc::clone(&k.models))).collect()
+    }
+}
+
+/// `GET /models` and `GET /models/{id}`.
+pub async fn answer(call: &Call<'_>, guard: &mut RequestGuard) -> Result<Response<Bytes>, GatewayError> {
+    let proxy = Arc::clone(guard.proxy());
+    let native = native(call);
+    let providers: Vec<&Arc<Provider>> = match native {
+        Some(provider) => vec![provider],
+        None => call.snapshot.providers.iter().collect(),
+    };
+    let grant = Grant::of(call.caller, call.snapshot);
+    let lists = proxy.models.of(&proxy, &providers).await;
+    let mut entries = Vec::new();
+    for (provider, listed) in providers.iter().zip(&lists) {
+        for name in names(provider, listed) {
+            if grant.admits(provider.name.as_str(), &name, None) {
+                let id = if native.is_some() { name } else { format!("{}/{name}", provider.name) };
+                entries.push((id, provider.name.as_str().to_owned()));
+            }
+        }
+    }
+    if native.is_none() {
+        let mut routes: Vec<_> = call.snapshot.routes.keys().collect();
+        routes.sort();
+        for route in routes {
+            if grant.admits("", route, Some(route)) {
+                entries.push((route.to_string(), "keyway".to_owned()));
+            }
+        }
+    }
+    match (&call.matched.endpoint.operation, &call.matched.model) {
+        (Operation::Model, Some(asked)) => one(&entries, asked),
+        _ => Ok(json(&serde_json::json!({
+            "object": "list",
+            "data": entries.iter().map(|(id, owner)| entry(id, owner)).collect::<Vec<_>>(),
+        }))),
+    }
+}
+
+/// The one model that was asked for, by its listed id or by its bare name.
+fn one(entries: &[(String, String)], asked: &ModelName) -> Result<Response<Bytes>, GatewayError> {
+    let wanted = asked.as_str();
+    let bare = |id: &str| id.split_once('/').is_some_and(|(_, name)| name.eq_ignore_ascii_case(wanted));
+    let found = entries
+        .iter()
+        .find(|(id, _)| id.eq_ignore_ascii_case(wanted))
+        .or_else(|| entries.iter().find(|(id, _)| bare(id)));
+    match found {
+        Some((id, owner)) => Ok(json(&entry(id, owner))),
+        None => {
+            let message = format!("the model '{wanted}' does not exist or is not served here");
+            Err(GatewayError::caller(Kind::ModelNotFound, "model_not_found", message).param("model"))
+        }
+    }
+}
+
+/// Members of an OpenAI model object (wire.md B). `created` is unknown and says so with 0.
+fn entry(id: &str, owner: &str) -> serde_json::Value {
+    serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+}
+
+fn json(value: &serde_json::Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The provider that a native path means, when it is configured.
+fn native<'a>(call: &Call<'a>) -> Option<&'a Arc<Provider>> {
+    call.matched.native.iter().find_map(|row| call.snapshot.providers.iter().find(|p| p.name.as_str() == *row))
+}
+
+/// Names that some key of the provider serves: whitelists, aliases, and the upstream's list as far
+/// as the keys let it through.
+fn names(provider: &Provider, listed: &[Box<str>]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for key in provider.keys.iter().filter(|key| key.enabled && key.ready.is_ok()) {
+        let mut offer = |name: &str| {
+            if key.rule.allows(&name.to_ascii_lowercase()) {
+                names.insert(name.to_owned());
+            }
+        };
+        if let Allow::Set(allowed) = &key.rule.allow {
+            allowed.iter().for_each(|name| offer(name));
+        }
+        key.aliases.names.iter().for_each(|name| offer(name));
+        listed.iter().for_each(|name| offer(name));
+    }
+    names
+}
+
+/// The key whose list stands for the provider: the first that could be used.
+fn lister(provider: &Provider) -> Option<&Arc<Key>> {
+    provider.keys.iter().find(|key| key.enabled && key.ready.is_ok())
+}
+
+/// One upstream's list, or `None` when it cannot be had now.
+async fn ask(proxy: &Proxy, key: &Key) -> Option<Arc<[Box<str>]>> {
+    tokio::time::timeout(MODEL_LIST_TIMEOUT, fetch(proxy, key)).await.ok()?
+}
+
+async fn fetch(proxy: &Proxy, key: &Key) -> Option<Arc<[Box<str>]>> {
+    let ready = key.ready.as_ref().ok()?;
+    let mut request = Request::new(UpstreamBody::Empty);
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = Uri::from(path_and_query(&ready.base_path, "/models", None).ok()?);
+    let mut head = headers::to_upstream(&http::HeaderMap::new(), ready, Encoding::Identity);
+    head.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    *request.headers_mut() = head;
+    let answer = proxy.upstream.send(&ready.transport, &key.timeouts, request).await.ok()?;
+    if !answer.parts.status.is_success() {
+        return None;
+    }
+    let body = error_body::read(answer.body, MODEL_LIST_BYTES_MAX).await.ok()?;
+    parse(&body)
+}
+
+/// `{"data": [{"id"}]}` of most, a bare array of some (wire.md C).
+fn parse(body: &[u8]) -> Option<Arc<[Box<str>]>> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let list = value.get("data").and_then(|d| d.as_array()).or_else(|| value.as_array())?;
+    let models = list
+        .iter()
+        .filter_map(|entry| entry.get("id")?.as_str())
+        .filter(|id| !id.is_empty() && id.len() <= MODEL_NAME_BYTES_MAX && !id.chars().any(char::is_control))
+        .take(MODEL_LIST_ENTRIES_MAX)
+        .map(Box::from)
+        .collect();
+    Some(models)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_both_shapes() {
+        for body in [
+            r#"{"object":"list","data":[{"id":"a"},{"id":"b","x":1},{"no":1},{"id":""}]}"#,
+            r#"[{"id":"a"},{"id":"b"}]"#,
+        ] {
+            let models = parse(body.as_bytes()).expect("a list");
+            assert_eq!(models.iter().map(|m| &**m).collect::<Vec<_>>(), ["a", "b"], "{body}");
+        }
+        for body in ["", "{}", "null", "{\"data\":{}}", "<html>"] {
+            assert!(parse(body.as_bytes()).is_none(), "{body}");
+        }
+    }
+}

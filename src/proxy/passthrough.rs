@@ -1,0 +1,119 @@
+//! `/passthrough/{provider}/{path}`: the provider's own API with the key put in.
+//!
+//! Both bodies flow, nothing is scanned, peeked or counted, hence one attempt. The answer comes back
+//! as the upstream encoded it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::guard::AttemptGuard;
+use super::headers::{self, Encoding};
+use super::nobody::no_eligible_key;
+use super::relay::{Relay, ReplyBody};
+use super::request::Inbound;
+use super::{RequestGuard, attempt, refuse, upstream_query};
+use crate::dialect::{Dialect, Endpoint, Operation};
+use crate::dispatch::{ModelRequest, Pick, plan};
+use crate::error::{FaultClass, GatewayError, Kind};
+use crate::id::ProviderName;
+use crate::project::{Caller, Grant};
+use crate::provider::{classify, path_and_query};
+use crate::snapshot::Snapshot;
+
+/// What the router found.
+pub struct Through<'a> {
+    pub snapshot: &'a Snapshot,
+    pub caller: &'a Caller,
+    pub provider: &'a str,
+    /// With its leading slash, still encoded as the caller wrote it.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+}
+
+pub async fn handle(through: Through<'_>, request: Request<Incoming>, guard: RequestGuard) -> Response<ReplyBody> {
+    let mut guard = Box::new(guard);
+    match send(&through, request, &mut guard).await {
+        Ok(good) => {
+            let attempt::Good { parts, body, attempt } = *good;
+            let mut head = headers::to_caller(&parts.headers, true);
+            headers::stamp(&mut head, attempt.key(), None, guard.line.attempts);
+            headers::identify(&mut head, &guard.id, guard.generation());
+            guard.line.status = parts.status.as_u16();
+            let relay = Relay::new(body, attempt, false, guard);
+            let mut response = Response::new(ReplyBody::Relay(Box::new(relay)));
+            *response.status_mut() = parts.status;
+            *response.headers_mut() = head;
+            response
+        }
+        Err(error) => refuse(&error, guard),
+    }
+}
+
+async fn send(
+    through: &Through<'_>,
+    request: Request<Incoming>,
+    guard: &mut RequestGuard,
+) -> Result<Box<attempt::Good>, GatewayError> {
+    Grant::of(through.caller, through.snapshot).passthrough()?;
+    let (parts, incoming) = request.into_parts();
+    let mut inbound = Inbound::flow(parts, incoming, &through.snapshot.server.limits)?;
+    let pick = pick(through, guard)?;
+    let Ok(ready) = &pick.key.ready else {
+        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
+    };
+    let query = upstream_query(through.query, false);
+    let uri = path_and_query(&ready.root_path, through.path, query.as_deref())
+        .map(Uri::from)
+        .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))?;
+    let Some(body) = inbound.body_for(None) else {
+        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
+    };
+    let mut outgoing = Request::new(body);
+    *outgoing.method_mut() = inbound.parts.method.clone();
+    *outgoing.uri_mut() = uri;
+    *outgoing.headers_mut() = headers::to_upstream(&inbound.parts.headers, ready, Encoding::AsCaller);
+    let proxy = Arc::clone(guard.proxy());
+    let mut attempt = AttemptGuard::new(&pick, &proxy);
+    let began = Instant::now();
+    let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, outgoing).await;
+    guard.waited(began.elapsed());
+    let answer = sent.map_err(attempt::send_error)?;
+    if classify(pick.key.row, answer.parts.status.as_u16(), "") == FaultClass::Credential
+        && answer.parts.status.is_client_error()
+    {
+        return Err(attempt::credential_refused(attempt, &pick));
+    }
+    // Whatever else the upstream says is the caller's affair: nothing is learnt of the key here.
+    attempt.succeeded();
+    Ok(Box::new(attempt::Good { parts: answer.parts, body: answer.body, attempt }))
+}
+
+fn pick(through: &Through<'_>, guard: &mut RequestGuard) -> Result<Pick, GatewayError> {
+    let request = ModelRequest {
+        endpoint: Endpoint { dialect: Dialect::OpenAi, operation: Operation::Other },
+        stream: false,
+        model: None,
+        provider: Some(ProviderName::new(through.provider)),
+        native: &[],
+        fallbacks: SmallVec::new(),
+        pin: None,
+    };
+    let unknown = || {
+        let message = format!("no provider named '{}' is configured", through.provider);
+        GatewayError::caller(Kind::NotFound, "provider_not_found", message)
+    };
+    if !through.snapshot.providers.iter().any(|p| p.name.as_str() == through.provider) {
+        return Err(unknown());
+    }
+    let mut plan = plan(through.snapshot, &request).map_err(|_| unknown())?;
+    let proxy = Arc::clone(guard.proxy());
+    let now = proxy.clock.now();
+    let picked = plan.next(through.snapshot, now, &mut proxy.dice());
+    let pick = picked.map_err(|_| no_eligible_key(through.snapshot, &request, through.caller, now))?;
+    guard.tries(&pick);
+    Ok(pick)
+}

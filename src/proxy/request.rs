@@ -1,0 +1,261 @@
+//! A caller's request as the proxy holds it: the body in the pieces in which it was read, and where
+//! in it `model` and `fallbacks` stand.
+//!
+//! Reads within the bounds of the generation, scans each chunk while it is in cache, and never
+//! builds a tree. What goes upstream is made by [`Inbound::body_for`]: the same bytes, spliced.
+
+use std::borrow::Cow;
+
+use http::header;
+use http::request::Parts;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use crate::chunks::{Chunks, Edit};
+use crate::dialect::BodyKind;
+use crate::dialect::scan::multipart::{Boundary, FormFault, FormScanner, FormState};
+use crate::dialect::scan::{Found, Scanner};
+use crate::error::{GatewayError, Kind};
+use crate::id::{ModelName, UpstreamModel};
+use crate::limits::MULTIPART_MODEL_WITHIN_BYTES;
+use crate::server::{BodyError, Flowing, read_held};
+use crate::snapshot::ServerLimits;
+use crate::upstream::UpstreamBody;
+
+/// Head, body, and what routing and splicing need to know of them.
+pub struct Inbound {
+    pub parts: Parts,
+    body: RequestBody,
+    found: Scanned,
+    pub stream: bool,
+    pub fallbacks: SmallVec<[ModelName; 2]>,
+}
+
+enum RequestBody {
+    Empty,
+    /// Whole and replayable.
+    Held(Chunks),
+    /// Begun to be read; can be sent once.
+    Flowing {
+        head: Chunks,
+        rest: Flowing<Incoming>,
+    },
+    /// A flowing body that was sent.
+    Gone,
+}
+
+/// What the scanners found in the body.
+enum Scanned {
+    Nothing,
+    Json(Found),
+    Form(FormScanner),
+}
+
+impl Inbound {
+    /// Reads what `kind` asks for. Errors are the caller's, told before anything was sent.
+    pub async fn read(
+        parts: Parts,
+        incoming: Incoming,
+        kind: BodyKind,
+        limits: &ServerLimits,
+    ) -> Result<Self, GatewayError> {
+        if kind != BodyKind::None && !is_identity(&parts) {
+            return Err(GatewayError::caller(
+                Kind::UnsupportedMediaType,
+                "unsupported_content_encoding",
+                "compressed request bodies are not read; send the body without content-encoding",
+            ));
+        }
+        let content_type = content_type(&parts).into_owned();
+        match kind {
+            BodyKind::None => Ok(Self::with(parts, RequestBody::Empty)),
+            BodyKind::Json => Self::read_json(parts, incoming, limits, true).await,
+            BodyKind::Form => Self::read_form(parts, incoming, limits, &content_type).await,
+            BodyKind::ByContentType if content_type.starts_with("application/json") => {
+                Self::read_json(parts, incoming, limits, false).await
+            }
+            BodyKind::ByContentType if content_type.starts_with("multipart/form-data") => {
+                Self::read_form(parts, incoming, limits, &content_type).await
+            }
+            BodyKind::ByContentType => Self::flow(parts, incoming, limits),
+        }
+    }
+
+    /// A body that is passed on unread.
+    pub fn flow(parts: Parts, incoming: Incoming, limits: &ServerLimits) -> Result<Self, GatewayError> {
+        if hyper::body::Body::is_end_stream(&incoming) {
+            return Ok(Self::with(parts, RequestBody::Empty));
+        }
+        let rest = Flowing::new(incoming, limits.request_body_bytes_max, limits.body_timeout)
+            .map_err(|error| body_error(error, limits))?;
+        Ok(Self::with(parts, RequestBody::Flowing { head: Chunks::new(), rest }))
+    }
+
+    fn with(parts: Parts, body: RequestBody) -> Self {
+        let fallbacks = SmallVec::new();
+        Self { parts, body, found: Scanned::Nothing, stream: false, fallbacks }
+    }
+
+    async fn read_json(
+        parts: Parts,
+        incoming: Incoming,
+        limits: &ServerLimits,
+        required: bool,
+    ) -> Result<Self, GatewayError> {
+        let mut scanner = Scanner::new();
+        let read = read_held(incoming, limits.request_body_bytes_max, limits.body_timeout, |chunk| scanner.push(chunk));
+        let chunks = read.await.map_err(|error| body_error(error, limits))?;
+        if chunks.is_empty() && !required {
+            return Ok(Self::with(parts, RequestBody::Empty));
+        }
+        let mut found = scanner.finish()?;
+        let mut inbound = Self::with(parts, RequestBody::Held(chunks));
+        inbound.stream = found.stream;
+        if let Some(field) = &found.model {
+            checked_model(&field.name)?;
+        }
+        for name in found.fallbacks.iter_mut().flat_map(|fallbacks| fallbacks.names.drain(..)) {
+            checked_model(&name)?;
+            inbound.fallbacks.push(ModelName::new(name));
+        }
+        inbound.found = Scanned::Json(found);
+        Ok(inbound)
+    }
+
+    async fn read_form(
+        parts: Parts,
+        incoming: Incoming,
+        limits: &ServerLimits,
+        content_type: &str,
+    ) -> Result<Self, GatewayError> {
+        let boundary = Boundary::from_content_type(content_type).map_err(form_error)?;
+        let mut form = FormScanner::new(&boundary, MULTIPART_MODEL_WITHIN_BYTES);
+        let mut rest = Flowing::new(incoming, limits.request_body_bytes_max, limits.body_timeout)
+            .map_err(|error| body_error(error, limits))?;
+        let mut head = Chunks::new();
+        loop {
+            let Some(frame) = rest.frame().await else { break };
+            let frame = frame.map_err(|error| body_error(error, limits))?;
+            let Ok(chunk) = frame.into_data() else { continue };
+            let state = form.push(&chunk);
+            head.push(chunk);
+            match state {
+                FormState::Looking => {}
+                FormState::Known => break,
+                FormState::Refused(fault) => return Err(form_error(fault)),
+            }
+        }
+        if let Some(field) = form.model() {
+            checked_model(&field.name)?;
+        }
+        let mut inbound = Self::with(parts, RequestBody::Flowing { head, rest });
+        inbound.stream = form.stream();
+        inbound.found = Scanned::Form(form);
+        Ok(inbound)
+    }
+
+    /// The model as the caller wrote it in the body.
+    pub fn model(&self) -> Option<&str> {
+        let field = match &self.found {
+            Scanned::Nothing => None,
+            Scanned::Json(found) => found.model.as_ref(),
+            Scanned::Form(form) => form.model(),
+        };
+        field.map(|field| field.name.as_str())
+    }
+
+    /// Whether the body can be sent again.
+    pub fn replayable(&self) -> bool {
+        matches!(self.body, RequestBody::Empty | RequestBody::Held(_))
+    }
+
+    /// Bytes read so far: the whole body, or its head when it flows.
+    pub fn bytes_read(&self) -> u64 {
+        match &self.body {
+            RequestBody::Held(chunks) | RequestBody::Flowing { head: chunks, .. } => chunks.len() as u64,
+            RequestBody::Empty | RequestBody::Gone => 0,
+        }
+    }
+
+    /// The body as this upstream gets it. `None` when a flowing body has already been sent.
+    pub fn body_for(&mut self, model: Option<&UpstreamModel>) -> Option<UpstreamBody> {
+        let edits = self.edits(model);
+        match &mut self.body {
+            RequestBody::Empty => Some(UpstreamBody::Empty),
+            RequestBody::Held(chunks) if edits.is_empty() => Some(UpstreamBody::held(chunks.clone())),
+            RequestBody::Held(chunks) => Some(UpstreamBody::held(chunks.splice(&edits))),
+            RequestBody::Flowing { .. } => {
+                let RequestBody::Flowing { head, rest } = std::mem::replace(&mut self.body, RequestBody::Gone) else {
+                    return None;
+                };
+                Some(UpstreamBody::flowing(head.splice(&edits), rest))
+            }
+            RequestBody::Gone => None,
+        }
+    }
+
+    /// What differs from the caller's bytes: the model's span, and our own `fallbacks` cut out.
+    fn edits(&self, model: Option<&UpstreamModel>) -> SmallVec<[Edit; 2]> {
+        let model = model.map(UpstreamModel::as_str);
+        match &self.found {
+            Scanned::Nothing => SmallVec::new(),
+            Scanned::Json(found) => found.edits(model),
+            Scanned::Form(form) => model.and_then(|model| form.edit(model)).into_iter().collect(),
+        }
+    }
+}
+
+/// A name that cannot break a form, a header or a log line.
+fn checked_model(name: &str) -> Result<(), GatewayError> {
+    let problem = if name.is_empty() {
+        "is empty"
+    } else if name.chars().any(char::is_control) {
+        "holds control characters"
+    } else {
+        return Ok(());
+    };
+    Err(GatewayError::caller(Kind::BadRequest, "invalid_model", format!("the model name {problem}")).param("model"))
+}
+
+fn is_identity(parts: &Parts) -> bool {
+    parts.headers.get_all(header::CONTENT_ENCODING).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Media type and parameters; the type in lower case, the parameters as they are.
+fn content_type(parts: &Parts) -> Cow<'_, str> {
+    let Some(text) = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
+        return Cow::Borrowed("");
+    };
+    let kind = text.split(';').next().unwrap_or("");
+    if kind.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(text.replacen(kind, &kind.to_ascii_lowercase(), 1))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+fn body_error(error: BodyError, limits: &ServerLimits) -> GatewayError {
+    match error {
+        BodyError::TooLarge => GatewayError::caller(
+            Kind::BodyTooLarge,
+            "request_too_large",
+            format!(
+                "the request body is larger than {} bytes (server.limits.request_body_mb_max)",
+                limits.request_body_bytes_max
+            ),
+        ),
+        BodyError::Timeout => GatewayError::caller(
+            Kind::BodyTimeout,
+            "request_timeout",
+            "the request body stopped arriving (server.limits.body_timeout_seconds)",
+        ),
+        BodyError::Broken(source) => {
+            GatewayError::caller(Kind::BadRequest, "broken_request", "the request body broke off").source(source)
+        }
+    }
+}
+
+fn form_error(fault: FormFault) -> GatewayError {
+    GatewayError::caller(Kind::BadRequest, "invalid_form", fault.message())
+}
