@@ -15,8 +15,7 @@ pub fn alive() -> Response<Bytes> {
 /// Whether new requests are welcome: yes until the drain begins.
 pub fn ready(admin: &Admin, verbose: bool) -> Response<Bytes> {
     let draining = admin.is_draining();
-    let (status, word) =
-        if draining { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };
+    let (status, word) = if draining { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };
     let mut body = json!({"status": word});
     if verbose && let Some(members) = body.as_object_mut() {
         members.insert("config".to_owned(), config::verbose(admin));
