@@ -60,4 +60,3 @@ impl Resolve for Through<'_> {
         Ok(self.0.unseal(sealed, pointer)?)
     }
 }
-

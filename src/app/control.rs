@@ -106,7 +106,11 @@ async fn stop(signals: &mut Signals) -> i32 {
 }
 
 /// Streams are cut: that is what a second signal asks for.
-#[expect(clippy::exit, clippy::disallowed_methods, reason = "the second signal asks for an end without waiting for anything")]
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "the second signal asks for an end without waiting for anything"
+)]
 fn end_now(number: i32) -> ! {
     std::process::exit(128 + number)
 }

@@ -54,9 +54,11 @@ impl Listeners {
                 Some(Socket::Tcp(self.inherited.tcp.swap_remove(index)))
             }
             ListenSpec::Unix { path, .. } => {
-                let index = self.inherited.unix.iter().position(|l| {
-                    l.local_addr().is_ok_and(|a| a.as_pathname().is_some_and(|p| p == path))
-                })?;
+                let index = self
+                    .inherited
+                    .unix
+                    .iter()
+                    .position(|l| l.local_addr().is_ok_and(|a| a.as_pathname().is_some_and(|p| p == path)))?;
                 Some(Socket::Unix(self.inherited.unix.swap_remove(index)))
             }
         }

@@ -1,1 +1,15 @@
-//! (app: being written)
+//! The shape of the process: which threads there are, what they share, how they end.
+//!
+//! The only module that knows all others. Serves nothing itself.
+
+mod check;
+mod compiler;
+mod control;
+mod ids;
+mod listeners;
+mod run;
+mod systemd;
+mod worker;
+
+pub use check::{Unreadable, check};
+pub use run::{Options, run};

@@ -25,7 +25,7 @@ use crate::config::Problems;
 use crate::dispatch::Dice;
 use crate::hash::FingerprintKey;
 use crate::limits::{LISTENER_QUEUE_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
-use crate::mock;
+use crate::mock::{InMemory, Mock, Recording};
 use crate::permit::Bound;
 use crate::proxy::{ModelLists, ModelsListed, Proxy};
 use crate::server::{self, Drain, ListenerCommand, ServerRuntime};
@@ -144,18 +144,7 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     for (index, receiver) in receivers.into_iter().enumerate() {
         workers.push(spawn(index, &shared, receiver, ended_tx.clone())?);
     }
-    Ok(Running {
-        writer,
-        store,
-        commands,
-        inbox,
-        drain,
-        draining,
-        log: log.clone(),
-        workers,
-        ended,
-        runtime,
-    })
+    Ok(Running { writer, store, commands, inbox, drain, draining, log: log.clone(), workers, ended, runtime })
 }
 
 fn shared(
@@ -194,9 +183,18 @@ fn shared(
         in_flight,
         connections,
         drain: Drain::new(),
-        embedded: Arc::new(mock::InMemory::new()),
+        embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
         learnt,
         process,
+    }
+}
+
+/// The `mock` provider inside the process, as the upstream side wants it.
+struct Embedded(InMemory);
+
+impl InProcess for Embedded {
+    fn connect(&self) -> tokio::io::DuplexStream {
+        self.0.connect()
     }
 }
 
@@ -218,10 +216,8 @@ fn spawn(
     let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
     let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));
     let worker = Worker::new(Arc::clone(&store), proxy, admin, shared.in_flight.clone(), ids);
-    let settings = ServerRuntime {
-        limits: Arc::new(move || store.load().server.limits),
-        connections: shared.connections.clone(),
-    };
+    let settings =
+        ServerRuntime { limits: Arc::new(move || store.load().server.limits), connections: shared.connections.clone() };
     let drain = shared.drain.clone();
     let runtime = runtime()?;
     thread::Builder::new()

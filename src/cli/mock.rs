@@ -1,6 +1,7 @@
 //! `keyway mock`: the built-in upstream on a socket of its own.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::{complain, print};
 use crate::mock;
@@ -34,7 +35,7 @@ pub fn run(args: &Args) -> ExitCode {
         let stop = async {
             let _ = tokio::signal::ctrl_c().await;
         };
-        mock::serve(listener, stop).await;
+        mock::serve(listener, Arc::new(mock::Mock::new(mock::Recording::On)), stop).await;
         ExitCode::SUCCESS
     })
 }
