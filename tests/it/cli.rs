@@ -69,7 +69,8 @@ fn the_schema_is_printed_and_written() {
     let (code, stdout, _) = run(&["schema"], &[], dir.path());
     assert_eq!(code, 0);
     let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert!(schema["$schema"].is_string() && schema["properties"]["providers"].is_object());
+    let members = &schema["$defs"]["Config"]["properties"];
+    assert!(schema["$schema"].is_string() && members["providers"].is_object(), "{}", &stdout[..200]);
     let (code, _, stderr) = run(&["schema", "--write", "--config", &path], &[], dir.path());
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(std::fs::read_to_string(dir.path().join("config.schema.json")).unwrap(), stdout);

@@ -6,4 +6,9 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod architecture;
+mod cli;
+mod dispatch;
+mod projects;
+mod relay;
+mod reload;
 mod support;

@@ -28,7 +28,8 @@ fn start() -> Gateway {
 }
 
 async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)]) -> u16 {
-    let all: Vec<(&str, &str)> = [("content-type", "application/json")].into_iter().chain(headers.iter().copied()).collect();
+    let all: Vec<(&str, &str)> =
+        [("content-type", "application/json")].into_iter().chain(headers.iter().copied()).collect();
     send(request(Method::POST, &gateway.url(path), &all, BODY)).await.status.as_u16()
 }
 
@@ -37,7 +38,9 @@ async fn credentials_in_every_place_and_none() {
     let gateway = start();
     let bearer = format!("Bearer {PROJECT}");
     let manager = format!("Bearer {MANAGER}");
-    let sigv4 = format!("AWS4-HMAC-SHA256 Credential={PROJECT}/20260101/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=00");
+    let sigv4 = format!(
+        "AWS4-HMAC-SHA256 Credential={PROJECT}/20260101/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=00"
+    );
     for (headers, expected) in [
         (vec![], 401),
         (vec![("authorization", bearer.as_str())], 200),
@@ -124,13 +127,14 @@ async fn an_open_listener_is_no_credential_for_a_web_page() {
         assert_eq!(call(&gateway, CHAT, &[(name, value)]).await, 403, "{name}: {value}");
     }
     assert_eq!(call(&gateway, CHAT, &[("host", "localhost:1234")]).await, 200);
-    assert_eq!(call(&gateway, CHAT, &[("origin", "http://localhost:3000")]).await, 200);
+    // Another port of this machine is another program's page.
+    assert_eq!(call(&gateway, CHAT, &[("origin", "http://localhost:3000")]).await, 403);
+    assert_eq!(call(&gateway, CHAT, &[("origin", gateway.base())]).await, 200);
 }
 
 #[test]
 fn beyond_loopback_needs_projects() {
-    let (code, output) =
-        launch(r#"{"server": {"listen": ["0.0.0.0:0"]}, "providers": {"mock": {}}}"#).refused();
+    let (code, output) = launch(r#"{"server": {"listen": ["0.0.0.0:0"]}, "providers": {"mock": {}}}"#).refused();
     assert_eq!(code, 1, "{output}");
     assert!(output.contains("/server/listen/0"), "{output}");
 }

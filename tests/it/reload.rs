@@ -65,7 +65,11 @@ async fn swaps_under_load_lose_nothing_and_mix_nothing() {
         let text = config(&upstream, &key);
         keys.lock().unwrap().insert(short_hash(&text), key);
         let written = Instant::now();
-        if swap % 2 == 0 { gateway.write_config(&text) } else { gateway.overwrite_config(&text) }
+        if swap % 2 == 0 {
+            gateway.write_config(&text)
+        } else {
+            gateway.overwrite_config(&text)
+        }
         gateway.wait_generation(swap + 1).await;
         slowest = slowest.max(written.elapsed());
     }
@@ -149,7 +153,9 @@ async fn a_stream_outlives_the_key_that_it_began_with() {
     assert_eq!(stream.until("[DONE]\n\n").await, "data: [DONE]\n\n");
     assert_eq!(stream.chunk().await.unwrap(), None);
     drop(stream);
-    gateway.wait_status("only the new generation", |s| s["in_flight"].as_array().is_some_and(|all| all.len() == 1)).await;
+    gateway
+        .wait_status("only the new generation", |s| s["in_flight"].as_array().is_some_and(|all| all.len() == 1))
+        .await;
 }
 
 #[tokio::test]
