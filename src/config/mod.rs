@@ -37,12 +37,15 @@ pub struct Document {
 /// what could be read of it, so that the checks of `snapshot/compile` can be shown at the same
 /// time; it must never be served. Callers add those problems and call [`Problems::locate`].
 pub fn read(text: &str) -> (Option<Document>, Problems) {
-    let tree = match Tree::parse(text) {
-        Ok(tree) => tree,
-        Err(problems) => return (None, problems),
-    };
     let mut problems = Problems::default();
+    let Some(tree) = Tree::parse_on(text, &mut problems) else {
+        problems.place(text, None);
+        return (None, problems);
+    };
     let file = ConfigFile::read(Node::root(tree.root()), &mut problems);
     problems.place(tree.text(), Some(&tree));
     (file.map(|file| Document { file, tree }), problems)
 }
+
+#[cfg(test)]
+mod tests;

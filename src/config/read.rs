@@ -112,14 +112,22 @@ impl<'a> Node<'a> {
         Some(Members { node: *self })
     }
 
-    /// Reads the items of a list, each at its own place.
+    /// Reads the items of a list, each at its own place. All are read, and those before the first
+    /// bad one are kept: with a hole in it, later checks would point at the wrong item.
     pub fn items<T: FromConfig>(&self, problems: &mut Problems) -> Option<Vec<T>> {
-        let Kind::List(items) = &self.value.kind else { return self.wrong_type("a list", problems) };
-        let read = items.iter().enumerate().filter_map(|(at, value)| {
+        let Kind::List(items) = &self.value.kind else {
+            self.wrong_type::<T>("a list", problems);
+            if let (Kind::Null, Some(problem)) = (&self.value.kind, problems.0.last_mut()) {
+                problem.hint("write [] for none, or leave the member out");
+            }
+            return None;
+        };
+        let read = items.iter().enumerate().map(|(at, value)| {
             let path = Path { parent: Some(self.path), segment: Segment::Index(at) };
             T::read(Node { value, path: &path }, problems)
         });
-        Some(read.collect())
+        let read: Vec<Option<T>> = read.collect();
+        Some(read.into_iter().map_while(|item| item).collect())
     }
 
     /// Reads an object whose member names are data.
@@ -174,7 +182,7 @@ fn shortest(text: &str) -> String {
         return whole.to_string();
     }
     match text.parse::<f64>() {
-        Ok(number) if number == 0.0 => "0".to_owned(),
+        Ok(0.0) => "0".to_owned(),
         Ok(number) if number.is_finite() && number.abs() < EXACT_MAX => number.to_string(),
         _ => text.to_ascii_lowercase(),
     }

@@ -223,7 +223,6 @@ mod tests {
     #[test]
     fn a_flood_keeps_its_error() {
         let mut problems = Problems::default();
-        problems.0 = vec![];
         for at in 0..crate::limits::PROBLEMS_COLLECTED_MAX - 1 {
             problems.warning(Code::Suspicious, format!("/{at}"), "odd");
         }

@@ -73,15 +73,21 @@ impl Tree {
     /// twice are all reported.
     pub fn parse(text: &str) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let root = parse(text, &mut problems);
-        match root {
-            Some(root) if !problems.has_errors() => Ok(Self { text: text.into(), root }),
+        match Self::parse_on(text, &mut problems) {
+            Some(tree) if !problems.has_errors() => Ok(tree),
             _ => {
                 problems.place(text, None);
                 problems.cap();
                 Err(problems)
             }
         }
+    }
+
+    /// As [`Tree::parse`], but what is wrong with a tree that has a shape does not withhold it, so
+    /// that the reader can report its share too. Of a member written twice the first is kept.
+    pub(super) fn parse_on(text: &str, problems: &mut Problems) -> Option<Self> {
+        let root = parse(text, problems)?;
+        Some(Self { text: text.into(), root })
     }
 
     pub fn root(&self) -> &Value {
@@ -286,6 +292,7 @@ impl Copy<'_> {
                     .error(Code::DuplicateMember, shown, "this member is written twice")
                     .at(name_span.start)
                     .hint("remove one of the two");
+                continue;
             }
             let value = self.value(&property.value, &inner, depth + 1)?;
             members.push(Member { name: name.into(), name_span, value });

@@ -59,7 +59,7 @@ record! {
         /// US dollars.
         pub limit_usd: Option<f64> as Amount,
         /// Tokens, input and output.
-        pub limit_tokens: Option<u64> as Whole<0, { u64::MAX }>,
+        pub limit_tokens: Option<u64> as Whole<0, 1_000_000_000_000_000>,
         /// `day`, `week`, `month`.
         pub period: Option<String> as Period,
         /// `calendar` or `rolling`.
