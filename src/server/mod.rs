@@ -60,3 +60,6 @@ pub enum PeerKind {
     Unix { uid: u32 },
     Remote,
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,6 @@ fn unanswered(fault: Unanswered) -> SendError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
