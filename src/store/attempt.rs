@@ -64,10 +64,8 @@ pub(super) fn build(
         Ok((Some(compiled), problems)) if !problems.has_errors() => {
             for path in &compiled.secret_files {
                 let path = directory.join(path);
-                if !files.contains_key(&path) {
-                    let held = read_secret(&**disk, &path, fingerprint_key).map(|(_, fingerprint)| fingerprint);
-                    files.insert(path, held);
-                }
+                let held = || read_secret(&**disk, &path, fingerprint_key).map(|(_, fingerprint)| fingerprint);
+                files.entry(path.clone()).or_insert_with(held);
             }
             let seen = Seen { view: View { config: Ok(hash), files }, bytes: seen.bytes.clone() };
             Ok(Built { compiled, seen, warnings: Arc::new(problems) })

@@ -93,6 +93,15 @@ impl Disk for SystemDisk {
     }
 }
 
+/// Device and inode: which file or directory stands at a path now.
+pub(super) type Identity = (u64, u64);
+
+/// `None` when there is nothing, or nothing that we may see.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    let stat = stat_of(&rustix::fs::stat(path).ok()?);
+    Some((stat.device, stat.inode))
+}
+
 fn regular(kind: FileType) -> Result<(), Refusal> {
     let what = match kind {
         FileType::RegularFile => return Ok(()),

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod disk;
+mod hops;
 mod journal;
 mod port;
 mod resolve;

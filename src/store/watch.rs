@@ -4,8 +4,8 @@
 //! symbolic link on the way is followed anew after each change, so a swapped link or a replaced
 //! directory is found. What breaks here costs a second: the poll in `writer.rs` is the truth.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,9 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
 use super::WatchMode;
-use crate::limits::{SYMLINK_HOPS_MAX, WATCH_RETRY, WATCHED_DIRECTORIES_MAX};
+use super::disk::Identity;
+use super::hops::directories;
+use crate::limits::WATCH_RETRY;
 use crate::ticks::Ticks;
 
 /// Wakes the writer. Any number of knocks before it looks are one.
@@ -110,9 +112,6 @@ pub(super) struct Watch {
     retry_at: Ticks,
     mode: WatchMode,
 }
-
-/// Device and inode.
-type Identity = (u64, u64);
 
 impl Watch {
     pub fn new(events: Box<dyn Events>) -> Self {
@@ -214,108 +213,11 @@ impl Watch {
     }
 }
 
-/// The directories in which a change can change what `files` lead to. One that does not exist is
-/// left out: the poll sees it come.
-fn directories<'a>(files: impl IntoIterator<Item = &'a Path>) -> BTreeMap<PathBuf, Identity> {
-    let mut paths = BTreeSet::new();
-    for file in files {
-        hops(file, &mut paths);
-    }
-    let existing = paths.into_iter().filter_map(|path| identity(&path).map(|identity| (path, identity)));
-    existing.take(WATCHED_DIRECTORIES_MAX).collect()
-}
-
-/// Parent of `file` as given, and parent of every symbolic link on the way and of what it leads to.
-fn hops(file: &Path, parents: &mut BTreeSet<PathBuf>) {
-    parents.extend(file.parent().map(Path::to_owned));
-    // What is left to walk, last component first; links put their target on top.
-    let mut ahead: Vec<PathBuf> = pieces(file);
-    let mut walked = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(piece) = ahead.pop() {
-        if piece.as_os_str() == ".." {
-            walked.pop();
-            continue;
-        }
-        let here = walked.join(&piece);
-        let Ok(target) = std::fs::read_link(&here) else {
-            walked = here;
-            continue;
-        };
-        links += 1;
-        if links > SYMLINK_HOPS_MAX {
-            return;
-        }
-        parents.insert(walked.clone());
-        if target.is_absolute() {
-            walked = PathBuf::from("/");
-        }
-        ahead.extend(pieces(&target));
-    }
-    if links > 0 {
-        parents.extend(walked.parent().map(Path::to_owned));
-    }
-}
-
-/// Components in reverse, without the root.
-fn pieces(path: &Path) -> Vec<PathBuf> {
-    let named = path.components().filter(|piece| matches!(piece, Component::Normal(_) | Component::ParentDir));
-    let mut pieces: Vec<PathBuf> = named.map(|piece| PathBuf::from(piece.as_os_str())).collect();
-    pieces.reverse();
-    pieces
-}
-
-fn identity(directory: &Path) -> Option<Identity> {
-    let stat = rustix::fs::stat(directory).ok()?;
-    #[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the widths differ between platforms")]
-    Some((stat.st_dev as u64, u64::from(stat.st_ino)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
     use std::sync::Mutex;
-
-    fn parents_of(file: &Path) -> Vec<PathBuf> {
-        let mut parents = BTreeSet::new();
-        hops(file, &mut parents);
-        parents.into_iter().collect()
-    }
-
-    #[test]
-    fn every_hop_is_watched() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path().canonicalize().unwrap();
-        let at = |name: &str| root.join(name);
-        for dir in ["plain", "k8s/..v1", "etc", "releases/1", "loop"] {
-            std::fs::create_dir_all(at(dir)).unwrap();
-        }
-        for file in ["plain/c", "k8s/..v1/c", "releases/1/c"] {
-            std::fs::write(at(file), "{}").unwrap();
-        }
-        symlink("..v1", at("k8s/..data")).unwrap();
-        symlink("..data/c", at("k8s/c")).unwrap();
-        symlink("../plain/c", at("etc/relative")).unwrap();
-        symlink(at("plain/c"), at("etc/absolute")).unwrap();
-        symlink("gone/c", at("etc/dangling")).unwrap();
-        symlink("releases/1", at("current")).unwrap();
-        symlink("c", at("loop/c")).unwrap();
-        for (file, expected) in [
-            ("plain/c", vec!["plain"]),
-            ("plain/absent", vec!["plain"]),
-            ("k8s/c", vec!["k8s", "k8s/..v1"]),
-            ("etc/relative", vec!["etc", "plain"]),
-            ("etc/absolute", vec!["etc", "plain"]),
-            ("etc/dangling", vec!["etc", "etc/gone"]),
-            ("current/c", vec!["", "current", "releases/1"]),
-            ("loop/c", vec!["loop"]),
-        ] {
-            let expected: Vec<PathBuf> =
-                expected.into_iter().map(|dir| root.join(dir).components().collect()).collect();
-            assert_eq!(parents_of(&at(file)), expected, "{file}");
-        }
-    }
 
     /// Remembers what it is asked, and fails on demand.
     #[derive(Clone, Default)]
