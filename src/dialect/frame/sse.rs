@@ -159,3 +159,132 @@ impl Splitter {
         self.has_data = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Seen = Option<(String, String)>;
+
+    fn own(item: Item<'_>) -> Seen {
+        match item {
+            Item::Event(event) => {
+                Some((String::from_utf8_lossy(event.name).into(), String::from_utf8_lossy(event.data).into()))
+            }
+            Item::Comment => None,
+        }
+    }
+
+    fn read(stream: &[u8], sizes: &[usize]) -> (Vec<Seen>, bool) {
+        let mut splitter = Splitter::new();
+        let mut seen = Vec::new();
+        let mut rest = stream;
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+            splitter.push(chunk, |item| seen.push(own(item)));
+            rest = behind;
+        }
+        let cut = splitter.finish(|item| seen.push(own(item)));
+        (seen, cut)
+    }
+
+    fn event(name: &str, data: &str) -> Seen {
+        Some((name.into(), data.into()))
+    }
+
+    #[test]
+    fn streams() {
+        let table: Vec<(&[u8], Vec<Seen>, bool)> = vec![
+            (b"", vec![], false),
+            (b"data: {\"a\":1}\n\ndata: [DONE]\n\n", vec![event("", "{\"a\":1}"), event("", "[DONE]")], false),
+            (b"event: response.created\r\ndata: {}\r\n\r\n", vec![event("response.created", "{}")], false),
+            (b"data: a\rdata: b\r\rdata:c\r\r", vec![event("", "a\nb"), event("", "c")], false),
+            (b"\xef\xbb\xbfdata: a\n\n", vec![event("", "a")], false),
+            (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", vec![], false),
+            (b": OPENROUTER PROCESSING\n\ndata: a\n\n", vec![None, event("", "a")], false),
+            (b"data: a\n: alive\ndata: b\n\n", vec![None, event("", "a\nb")], false),
+            (b"data\n\n", vec![event("", "")], false),
+            (b"data:  a \n\n", vec![event("", " a ")], false),
+            (b"event: x\n\ndata: a\n\n", vec![event("", "a")], false),
+            (b"data: a\nevent: x\nid: 7\nretry: 5\nother\n\n", vec![event("x", "a")], false),
+            (b"data: a\nevent: x\nevent: y\n\n\n\n", vec![event("y", "a")], false),
+            (b"dataa: x\n\n data: y\n\n", vec![], false),
+            (b"data: [DONE]", vec![event("", "[DONE]")], true),
+            (b"data: [DONE]\n", vec![event("", "[DONE]")], true),
+            (b"data: a\n\nevent: x\n", vec![event("", "a")], false),
+        ];
+        for (stream, seen, cut) in &table {
+            for size in [1, 2, 3, stream.len().max(1)] {
+                let text = String::from_utf8_lossy(stream);
+                assert_eq!(read(stream, &[size]), (seen.clone(), *cut), "{text} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_blinds_the_reader() {
+        let mut splitter = Splitter::new();
+        let mut events = 0;
+        let chunk = [b'x'; 64 * 1024];
+        splitter.push(b"data: a\n\ndata: ", |_| events += 1);
+        for _ in 0..SSE_EVENT_BYTES_MAX / chunk.len() {
+            assert!(!splitter.is_blind());
+            splitter.push(&chunk, |_| events += 1);
+        }
+        assert!(splitter.is_blind());
+        assert_eq!(splitter.line.capacity() + splitter.data.capacity(), 0);
+        splitter.push(b"\n\ndata: b\n\n", |_| events += 1);
+        assert!(!splitter.finish(|_| events += 1));
+        assert_eq!(events, 1);
+    }
+
+    /// Line by line over the whole text.
+    fn naive(stream: &str) -> Vec<Seen> {
+        let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
+        let unified = stream.replace("\r\n", "\n").replace('\r', "\n");
+        let mut seen = Vec::new();
+        let (mut name, mut data): (&str, Vec<&str>) = ("", Vec::new());
+        let lines: Vec<&str> = unified.split('\n').collect();
+        for (index, line) in lines.iter().enumerate() {
+            let last = index + 1 == lines.len();
+            if line.starts_with(':') {
+                seen.push(None);
+                if !last {
+                    continue;
+                }
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "data" => data.push(value),
+                "event" => name = value,
+                _ => {}
+            }
+            if line.is_empty() || last {
+                if !data.is_empty() {
+                    seen.push(event(name, &data.join("\n")));
+                }
+                (name, data) = ("", Vec::new());
+            }
+        }
+        seen
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn every_cut_reads_as_a_naive_reader_does(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "\n", "\r", "\r\n", "\n\n", "data", "data: ", "event: ", ":", ": alive", "x", "{\"a\":\"b:c\"}", "[DONE]", "é", " ", "\u{feff}",
+            ]), 0..24),
+            sizes in prop::collection::vec(1usize..12, 1..5),
+        ) {
+            let stream = pieces.concat();
+            prop_assert_eq!(&read(stream.as_bytes(), &[stream.len().max(1)]).0, &naive(&stream));
+            prop_assert_eq!(&read(stream.as_bytes(), &sizes).0, &naive(&stream));
+        }
+    }
+}
