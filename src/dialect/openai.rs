@@ -296,3 +296,133 @@ fn text(value: &RawValue) -> Option<String> {
 fn status(value: &RawValue) -> Option<u16> {
     text(value)?.parse().ok().filter(|status| (400..600).contains(status))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn event<'a>(name: &'a str, data: &'a str) -> Event<'a> {
+        Event { name: name.as_bytes(), data: data.as_bytes() }
+    }
+
+    #[test]
+    fn error_bodies() {
+        let public = Public {
+            code: "model_not_found",
+            message: "no provider serves \"x\"\u{1}\nhere".into(),
+            param: Some("model".into()),
+            retry_after: None,
+        };
+        let body: Value = serde_json::from_slice(&error_body(Kind::ModelNotFound, &public)).unwrap();
+        let error = json!({"message": public.message, "type": "invalid_request_error", "param": "model", "code": "model_not_found"});
+        assert_eq!(body, json!({"error": error}));
+        let bare = error_body(Kind::Internal, &Public { message: "m".into(), ..Public::default() });
+        assert_eq!(&bare[..], br#"{"error":{"message":"m","type":"server_error","param":null,"code":null}}"#);
+    }
+
+    #[test]
+    fn error_events_are_seen_as_such() {
+        let public = Public { code: "upstream_broken", message: "cut\n\nshort".into(), ..Public::default() };
+        for operation in [Operation::ChatCompletion, Operation::Responses, Operation::TextCompletion] {
+            let bytes = error_event(operation, Kind::Broken, &public);
+            let mut seen = 0;
+            super::super::frame::sse::Splitter::new().push(&bytes, |item| {
+                let super::super::frame::sse::Item::Event(event) = item else { return };
+                seen += 1;
+                assert_eq!(error_in(&event).map(|error| error.code), Some("upstream_broken".into()));
+                assert!(is_terminal(&event));
+                let data: Value = serde_json::from_slice(event.data).unwrap();
+                assert_eq!(data["error"]["message"], "cut\n\nshort");
+                let typed = operation == Operation::Responses;
+                assert_eq!(event.name == b"error" && data["type"] == "error", typed);
+            });
+            assert_eq!(seen, 1);
+        }
+    }
+
+    #[test]
+    fn terminal_events() {
+        let table = [
+            ("", "[DONE]", true),
+            ("", " [DONE] ", true),
+            ("message", "[DONE]", true),
+            ("", r#"{"choices":[{"delta":{"content":"[DONE]"},"finish_reason":"stop"}]}"#, false),
+            ("response.created", r#"{"type":"response.created","response":{"error":null}}"#, false),
+            ("response.completed", r#"{"type":"response.completed"}"#, true),
+            ("response.incomplete", "{}", true),
+            ("response.failed", "{}", true),
+            ("", r#"{"type":"response.completed","sequence_number":9,"response":{}}"#, true),
+            ("", r#"{"sequence_number":9,"type":"response.completed"}"#, true),
+            ("", r#"{"type":"response.output_text.delta","delta":"response.completed"}"#, false),
+            (
+                "response.output_text.delta",
+                r#"{"type":"response.output_text.delta","delta":"\"type\": \"response.completed\""}"#,
+                false,
+            ),
+            ("error", r#"{"type":"error","message":"x"}"#, true),
+            ("", r#"{"error":{"message":"x"}}"#, true),
+            ("", r#"{"type":"transcript.text.done","text":"x"}"#, true),
+            ("", "not json", false),
+            ("", "", false),
+        ];
+        for (name, data, expected) in table {
+            assert_eq!(is_terminal(&event(name, data)), expected, "{name} {data}");
+        }
+    }
+
+    #[test]
+    fn errors_in_events() {
+        let error = |status: Option<u16>, code: &str| Some(StreamError { status, code: code.into() });
+        let table = [
+            (
+                "",
+                r#"{"error":{"message":"m","type":"t","code":"insufficient_quota"}}"#,
+                error(None, "insufficient_quota"),
+            ),
+            ("", r#"{"error":{"message":"m","type":"t","code":null}}"#, error(None, "t")),
+            ("", r#"{"id":"x","error":{"code":429,"message":"m"},"choices":[]}"#, error(Some(429), "429")),
+            ("", r#"{"error":{"code":"502"}}"#, error(Some(502), "502")),
+            ("", r#"{"error":{"code":7,"status":503}}"#, error(Some(503), "7")),
+            ("", r#"{"error":"overloaded"}"#, error(None, "")),
+            ("", r#"{"error":null,"choices":[]}"#, None),
+            ("", r#"{"error":{},"choices":[]}"#, None),
+            ("", r#"{"choices":[{"delta":{"content":"{\"error\":1}"}}]}"#, None),
+            ("", r#"{"choices":[{"error":{"code":"x"}}]}"#, None),
+            (
+                "error",
+                r#"{"type":"error","code":"rate_limit_exceeded","message":"m"}"#,
+                error(None, "rate_limit_exceeded"),
+            ),
+            ("error", r#"{"type":"error","message":"m"}"#, error(None, "")),
+            ("", r#"{"type":"error","code":null,"message":"m"}"#, error(None, "")),
+            ("error", "it broke", error(None, "")),
+            (
+                "response.failed",
+                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}"#,
+                error(None, "server_error"),
+            ),
+            ("response.created", r#"{"type":"response.created","response":{"error":null}}"#, None),
+            ("", r#"{"error":"#, None),
+            ("", "[DONE]", None),
+        ];
+        for (name, data, expected) in table {
+            assert_eq!(error_in(&event(name, data)), expected, "{name} {data}");
+        }
+    }
+
+    #[test]
+    fn rows_do_not_shadow_each_other() {
+        for (index, row) in PATHS.iter().enumerate() {
+            let (Pattern::Exact(path) | Pattern::Model(path) | Pattern::Below(path)) = row.pattern;
+            assert!(path.starts_with('/') && !path.ends_with('/'), "{path}");
+            let same = |other: &&PathRow| other.method == row.method && other.pattern == row.pattern;
+            assert_eq!(PATHS.iter().filter(same).count(), 1, "{} {path}", row.method);
+            if let Pattern::Exact(path) = row.pattern {
+                let first =
+                    PATHS.iter().position(|other| other.method == row.method && other.pattern.fits(path).is_some());
+                assert_eq!(first, Some(index), "{} {path}", row.method);
+            }
+        }
+    }
+}

@@ -295,3 +295,6 @@ fn model_name(raw: &str) -> Option<ModelName> {
     let name = percent_decode_str(raw).decode_utf8().ok()?;
     (!name.is_empty() && name.len() <= MODEL_NAME_BYTES_MAX).then(|| ModelName::new(name.as_ref()))
 }
+
+#[cfg(test)]
+mod tests;

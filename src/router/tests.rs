@@ -1,0 +1,220 @@
+//! Every kind of path, and that no spelling of one path reaches another's handler.
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Judges and matches a path in one go, as one line: what, or why not.
+fn route(method: &str, path: &str) -> String {
+    let Ok(request) = Request::builder().method(method).uri(path).header("host", "a").body(()) else {
+        return "400".into();
+    };
+    let path = match canonical(&request) {
+        Ok(path) => path,
+        Err(_) => return "400".into(),
+    };
+    match find(request.method(), &path) {
+        Matched::Data(data) => {
+            let model = data.model.as_ref().map_or("-", |model| model.as_str());
+            let azure = if data.azure_style { " azure" } else { "" };
+            let operation = data.endpoint.operation.as_str();
+            format!("{operation} {:?} {} {:?} {model}{azure}", data.body, data.suffix, data.native.join("+"))
+        }
+        Matched::Passthrough { provider, path } => format!("passthrough {provider} {path}"),
+        Matched::Status(route) => format!("{route:?}"),
+        Matched::Admin(route) => format!("{route:?}"),
+        Matched::NotServed { dialect } => format!("not served {dialect:?}"),
+        Matched::MethodNotAllowed { side, allow } => format!("405 {side:?} {allow}"),
+        Matched::NotFound { side } => format!("404 {side:?}"),
+    }
+}
+
+/// Method, path, and what they mean.
+const ROUTES: &[(&str, &str, &str)] = &[
+    ("POST", "/v1/chat/completions", r#"chat_completion Json /chat/completions "" -"#),
+    ("POST", "/v1/chat/completions?x=/../", r#"chat_completion Json /chat/completions "" -"#),
+    ("GET", "/v1/chat/completions", r#"other None /chat/completions "" -"#),
+    ("GET", "/v1/chat/completions/c1/messages", r#"other None /chat/completions/c1/messages "" -"#),
+    ("PUT", "/v1/chat/completions", "405 Data GET, HEAD, POST"),
+    ("POST", "/v1/completions", r#"text_completion Json /completions "" -"#),
+    ("POST", "/v1/responses", r#"responses Json /responses "" -"#),
+    ("GET", "/v1/responses", "405 Data POST"),
+    ("GET", "/v1/responses/r1/input_items", r#"responses_item None /responses/r1/input_items "" -"#),
+    ("POST", "/v1/responses/r1/cancel", r#"responses_item ByContentType /responses/r1/cancel "" -"#),
+    ("POST", "/v1/responses/compact", r#"other ByContentType /responses/compact "" -"#),
+    ("PUT", "/v1/responses/r1", "405 Data GET, HEAD, POST, DELETE"),
+    ("POST", "/v1/embeddings", r#"embedding Json /embeddings "" -"#),
+    ("GET", "/v1/embeddings", "405 Data POST"),
+    ("OPTIONS", "/v1/embeddings", "405 Data POST"),
+    ("post", "/v1/embeddings", "405 Data POST"),
+    ("POST", "/v1/images/edits", r#"image_edit Form /images/edits "" -"#),
+    ("POST", "/v1/audio/transcriptions", r#"transcription Form /audio/transcriptions "" -"#),
+    ("GET", "/v1/models", r#"list_models None /models "" -"#),
+    ("HEAD", "/v1/models", r#"list_models None /models "" -"#),
+    ("GET", "/v1/models/gpt-x", r#"model None /models/gpt-x "" gpt-x"#),
+    ("GET", "/v1/models/openai%2Fgpt-x", r#"model None /models/openai%2Fgpt-x "" openai/gpt-x"#),
+    ("GET", "/v1/models/meta/llama%3Afree", r#"model None /models/meta/llama%3Afree "" meta/llama:free"#),
+    ("GET", "/v1/models/a%252Fb", r#"model None /models/a%252Fb "" a%2Fb"#),
+    ("GET", "/v1/models/a%FF", "404 Data"),
+    ("POST", "/v1/models/x", "405 Data GET, HEAD, DELETE"),
+    ("DELETE", "/v1/models/ft:x", r#"other None /models/ft:x "" ft:x"#),
+    ("POST", "/v1/files", r#"files ByContentType /files "" -"#),
+    ("GET", "/v1/files/f1/content", r#"files None /files/f1/content "" -"#),
+    ("POST", "/v1/batches", r#"batches Json /batches "" -"#),
+    ("POST", "/v1/batches/b1/cancel", r#"batches ByContentType /batches/b1/cancel "" -"#),
+    ("POST", "/v1/fine_tuning/jobs", r#"other ByContentType /fine_tuning/jobs "" -"#),
+    ("GET", "/v1/vector_stores/a%2Fb", r#"other None /vector_stores/a%2Fb "" -"#),
+    ("DELETE", "/v1/assistants/a", r#"other ByContentType /assistants/a "" -"#),
+    ("OPTIONS", "/v1/assistants", "405 Data GET, HEAD, POST, PUT, PATCH, DELETE"),
+    ("TRACE", "/v1/assistants", "405 Data GET, HEAD, POST, PUT, PATCH, DELETE"),
+    ("POST", "/v1/Chat/Completions", "404 Data"),
+    ("GET", "/v1/FILES/f1", "404 Data"),
+    ("GET", "/V1/models", "404 Data"),
+    ("GET", "/v1", "404 Data"),
+    ("GET", "/v1x/models", "404 Data"),
+    ("GET", "/", "404 Data"),
+    ("POST", "/openai/v1/chat/completions", r#"chat_completion Json /chat/completions "openai" -"#),
+    ("GET", "/openai/v1/models/a%2Fb", r#"model None /models/a%2Fb "openai" a/b"#),
+    (
+        "POST",
+        "/openai/deployments/my%2Fgpt/chat/completions",
+        r#"chat_completion Json /chat/completions "azure+openai" my/gpt azure"#,
+    ),
+    (
+        "POST",
+        "/openai/deployments/d/audio/transcriptions",
+        r#"transcription Form /audio/transcriptions "azure+openai" d azure"#,
+    ),
+    ("POST", "/openai/deployments/d/extensions/x", r#"other ByContentType /extensions/x "azure+openai" d azure"#),
+    ("GET", "/openai/deployments/d/chat/completions", r#"other None /chat/completions "azure+openai" d azure"#),
+    ("GET", "/openai/deployments/d/embeddings", "405 Data POST"),
+    ("GET", "/openai/deployments/d", "404 Data"),
+    ("GET", "/openai/deployments", "404 Data"),
+    ("POST", "/openai/responses?api-version=2026-01-01", r#"responses Json /responses "azure+openai" - azure"#),
+    ("GET", "/openai/models", r#"list_models None /models "azure+openai" - azure"#),
+    ("GET", "/openai/models/m", r#"model None /models/m "azure+openai" m azure"#),
+    ("GET", "/openai/files/f", r#"files None /files/f "azure+openai" - azure"#),
+    ("GET", "/openai/batches", r#"batches None /batches "azure+openai" - azure"#),
+    ("POST", "/openai/chat/completions", "404 Data"),
+    ("GET", "/openai/modelsx", "404 Data"),
+    ("GET", "/v1/providers", "404 Admin"),
+    ("POST", "/v1/providers/catalog", "404 Admin"),
+    ("GET", "/v1/providersx", "404 Admin"),
+    ("GET", "/v1/Providers/x", "404 Admin"),
+    ("POST", "/v1/messages", "not served Anthropic"),
+    ("POST", "/v1/messages/count_tokens", "not served Anthropic"),
+    ("POST", "/anthropic/v1/messages", "not served Anthropic"),
+    ("POST", "/v1beta/models/g:generateContent", "not served Gemini"),
+    ("GET", "/genai/v1beta/models", "not served Gemini"),
+    ("POST", "/model/a%3A0/converse", "not served Bedrock"),
+    ("POST", "/bedrock/model/a/invoke", "not served Bedrock"),
+    ("GET", "/models/x", "404 Data"),
+    ("POST", "/passthrough/openai/v1/chat/completions?a=b", "passthrough openai /v1/chat/completions"),
+    ("GET", "/passthrough/my%20own/x", "passthrough my own /x"),
+    ("GET", "/passthrough/openai", "404 Data"),
+    ("GET", "/passthrough", "404 Data"),
+    ("GET", "/livez", "Livez"),
+    ("HEAD", "/readyz?verbose", "Readyz"),
+    ("GET", "/healthz", "Healthz"),
+    ("GET", "/health", "Health"),
+    ("GET", "/metrics", "Metrics"),
+    ("POST", "/metrics", "405 Data GET, HEAD"),
+    ("GET", "/healthz/x", "404 Data"),
+    ("GET", "/api/config/status", "ConfigStatus"),
+    ("POST", "/api/config/status", "405 Admin GET"),
+    ("GET", "/api/providers", "404 Admin"),
+    ("GET", "/api", "404 Admin"),
+    ("GET", "/manage/v1/providers", "404 Admin"),
+    ("POST", "/mcp", "404 Admin"),
+    ("GET", "/apix", "404 Data"),
+    ("GET", "/v1/../api/providers", "400"),
+    ("GET", "//v1/models", "400"),
+    ("POST", "/v1/chat%2Fcompletions", "400"),
+];
+
+#[test]
+fn routes() {
+    for (method, path, expected) in ROUTES {
+        assert_eq!(route(method, path), *expected, "{method} {path}");
+    }
+    println!("{} routes", ROUTES.len());
+}
+
+#[test]
+fn every_row_is_reached_and_none_is_a_management_path() {
+    for row in PATHS {
+        let (Pattern::Exact(path) | Pattern::Model(path) | Pattern::Below(path)) = row.pattern;
+        let below = if matches!(row.pattern, Pattern::Exact(_)) { "" } else { "/some" };
+        let begin = format!("{} {:?} ", row.operation.as_str(), row.body);
+        for prefix in ["/v1", "/openai/v1", "/openai/deployments/d"] {
+            let found = route(row.method, &format!("{prefix}{path}{below}"));
+            assert!(found.starts_with(&begin), "{} {prefix}{path}{below}: {found}", row.method);
+        }
+        assert!(!ADMIN.iter().any(|admin| admin.path == format!("/v1{path}")));
+    }
+    for row in ADMIN {
+        assert_eq!(route(row.method, row.path), format!("{:?}", row.route));
+    }
+}
+
+fn known_path() -> impl Strategy<Value = String> {
+    let paths = [
+        "/v1/chat/completions",
+        "/v1/files",
+        "/v1/files/f1/content",
+        "/v1/batches",
+        "/v1/models",
+        "/v1/responses",
+        "/v1/providers/x",
+        "/v1/messages",
+        "/openai/v1/chat/completions",
+        "/openai/deployments/d/embeddings",
+        "/openai/files/f",
+        "/api/config/status",
+        "/metrics",
+        "/passthrough/openai/v1/files",
+    ];
+    prop::sample::select(paths.to_vec()).prop_map(str::to_owned)
+}
+
+/// What routing would make of it if it were sent in clear: operation or side, without the spelling.
+fn meaning(path: &str) -> String {
+    route("GET", path).split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// A server that decodes the path before it matches must come to the route that we came to.
+    #[test]
+    fn no_spelling_of_a_path_takes_another_way(
+        path in known_path(), places in prop::collection::vec((any::<prop::sample::Index>(), 0u8..5), 1..4),
+    ) {
+        let mut bytes = path.clone().into_bytes();
+        for (place, how) in places {
+            let at = place.index(bytes.len());
+            let byte = bytes[at];
+            match how {
+                0 => drop(bytes.splice(at..=at, format!("%{byte:02x}").bytes())),
+                1 => drop(bytes.splice(at..=at, format!("%{byte:02X}").bytes())),
+                2 => bytes[at] = byte.to_ascii_uppercase(),
+                3 => bytes.insert(at, b'/'),
+                _ => drop(bytes.splice(at..at, *b"/x/..")),
+            }
+        }
+        let spelled = String::from_utf8(bytes).unwrap();
+        let ours = meaning(&spelled);
+        if ours != "400" && !ours.starts_with("404") {
+            let decoded = percent_decode_str(&spelled).decode_utf8_lossy().into_owned();
+            // Escaped twice: a name with a percent sign in it to whoever decodes once.
+            prop_assume!(!decoded.contains('%'));
+            prop_assert_eq!(ours, meaning(&decoded), "{} for {}", spelled, path);
+        }
+    }
+
+    #[test]
+    fn random_paths_never_panic(path in "/[ -~]{0,40}") {
+        let _ = route("GET", &path);
+    }
+}
