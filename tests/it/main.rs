@@ -11,4 +11,5 @@ mod dispatch;
 mod projects;
 mod relay;
 mod reload;
+mod sdk;
 mod support;
