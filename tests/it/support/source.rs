@@ -16,7 +16,6 @@ pub struct Source {
     code: String,
     /// Code and literals: comments and unit tests are spaces.
     code_and_literals: String,
-    test_lines: usize,
 }
 
 /// A `crate::…` path that stands in a file.
@@ -66,7 +65,6 @@ impl Source {
         } else {
             test_items(&code)
         };
-        let test_lines = tests.iter().map(|span| original[span.clone()].lines().count()).sum();
         let cut = |text: String| {
             let mut bytes = text.into_bytes();
             for span in &tests {
@@ -74,7 +72,7 @@ impl Source {
             }
             String::from_utf8(bytes).unwrap()
         };
-        Self { path, code: cut(code), code_and_literals: cut(code_and_literals), test_lines, original }
+        Self { path, code: cut(code), code_and_literals: cut(code_and_literals), original }
     }
 
     /// The top-level module that the file belongs to.
@@ -83,13 +81,8 @@ impl Source {
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    pub fn whole_lines(&self) -> usize {
+    pub fn lines(&self) -> usize {
         self.original.lines().count()
-    }
-
-    /// Lines that are no unit tests, blank ones and comments included.
-    pub fn logic_lines(&self) -> usize {
-        self.whole_lines() - self.test_lines
     }
 
     /// Numbers of the lines whose code has `word`.
@@ -334,9 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn tests_do_not_count_as_logic() {
-        let text = "fn f() {}\n\nfn g() {}\n\n#[cfg(test)]\nmod tests {\n    fn h() {}\n}\n";
-        assert_eq!(source(text).logic_lines(), 4);
-        assert_eq!(source(text).whole_lines(), 8);
+    fn unit_tests_are_not_code() {
+        let text = "fn f() { a() }\n#[cfg(test)]\nmod tests {\n    fn h() { a() }\n}\nfn g() { a() }\n";
+        assert_eq!(source(text).lines_with("a()"), [1, 6]);
+        let text = "#[cfg(test)]\nuse a::b;\nuse a::c;\n";
+        assert_eq!(source(text).lines_with("a::"), [3]);
     }
 }

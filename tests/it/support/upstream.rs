@@ -343,6 +343,10 @@ async fn handle(
         head = head.header(name, value);
     }
     let length = answer.sized.then_some(length);
+    // hyper does not ask an empty body for its frames.
+    if answer.after.is_empty() {
+        under_way.done();
+    }
     Ok(head.body(Scripted { steps: answer.after.into(), waiting: None, length, under_way }).unwrap())
 }
 
