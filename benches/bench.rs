@@ -119,15 +119,17 @@ async fn measure(case: &Case, gateway: &Gateway, length: Duration) -> Option<(Wi
         gateway.forget_log();
         let load = Load::start(case, gateway.address()).await;
         load.warm_up(case).await;
-        let before = gateway.cpu();
+        let (own_before, before) = (process::cpu_of(std::process::id()), gateway.cpu());
         let window = load.window(length).await;
         let cpu = gateway.cpu().saturating_sub(before);
+        let own = process::cpu_of(std::process::id()).saturating_sub(own_before);
         drop(load);
         let busy = cpu.as_secs_f64() / window.length.as_secs_f64();
         let why = if window.failed > 0 {
             format!("{} failed: {}", window.failed, window.first_failure)
         } else if case.closed_loop() && busy < BUSY_MIN {
-            format!("the gateway's core was {:.0} % busy", busy * 100.0)
+            let own = own.as_secs_f64() / window.length.as_secs_f64();
+            format!("the gateway had its core for {:.0} % of the time, the load for {:.0} %", busy * 100.0, own * 100.0)
         } else if window.done < case.expected(length) * 95 / 100 {
             format!("{} of {} {} came", window.done, case.expected(length), case.unit)
         } else {

@@ -45,6 +45,15 @@ pub fn pin(core: usize) {
     sched_setaffinity(None, &set).expect("pinning to a core");
 }
 
+/// User and system time of a whole process, all threads, those that ended too.
+pub fn cpu_of(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is alive");
+    // The second field is the name in parentheses and may hold anything.
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    let ticks: u32 = fields.skip(11).take(2).map(|field| field.parse::<u32>().unwrap()).sum();
+    Duration::from_secs(1) * ticks / TICKS_PER_SECOND
+}
+
 impl Gateway {
     pub fn start(kind: Kind, upstream: SocketAddr) -> Self {
         // Its log goes to memory: default logging is part of what is measured, the disk is not.
@@ -82,13 +91,8 @@ impl Gateway {
         self.address
     }
 
-    /// User and system time of the whole process, all threads, those that ended too.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the gateway is alive");
-        // The second field is the name in parentheses and may hold anything.
-        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-        let ticks: u32 = fields.skip(11).take(2).map(|field| field.parse::<u32>().unwrap()).sum();
-        Duration::from_secs(1) * ticks / TICKS_PER_SECOND
+        cpu_of(self.child.id())
     }
 
     /// Keeps the memory that the log takes bounded.
