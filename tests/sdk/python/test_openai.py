@@ -176,8 +176,9 @@ def test_files(tcp):
 
 def test_batches(tcp):
     with tcp.client() as client:
+        file = client.files.create(file=("batch.jsonl", io.BytesIO(b"{}\n")), purpose="batch")
         made = client.batches.create(
-            input_file_id="file-1", endpoint="/v1/chat/completions", completion_window="24h"
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
         )
         assert client.batches.retrieve(made.id).id == made.id
 
