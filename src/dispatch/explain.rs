@@ -72,13 +72,20 @@ pub fn counts(reasons: &[KeyReason]) -> BTreeMap<&'static str, usize> {
 impl Plan {
     /// As [`explain`], for a plan that exists.
     pub fn explain(&self, snapshot: &Snapshot, now: Ticks) -> Vec<KeyReason> {
-        let mut out = Vec::new();
-        let mut chances = Chances::of(&self.steps);
+        let mut visits = Vec::with_capacity(self.steps.len());
         for (at, step) in self.steps.iter().enumerate() {
             let Some(provider) = snapshot.providers.get(step.target.provider as usize) else { continue };
             let first_visit = !self.steps.iter().take(at).any(|earlier| earlier.target == step.target);
-            let mut keys = self.keys_of(provider, step, first_visit, now);
-            chances.spend(at, &self.steps, provider, &mut keys);
+            visits.push((step, provider, self.keys_of(provider, step, first_visit, now)));
+        }
+        let able: Vec<bool> = visits.iter().map(|(.., keys)| keys.iter().any(|(_, key)| key.eligible)).collect();
+        let steps: Vec<&Step> = visits.iter().map(|(step, ..)| *step).collect();
+        let chances = chances(&steps, &able);
+        let mut out = Vec::new();
+        for ((_, provider, mut keys), chance) in visits.into_iter().zip(chances) {
+            if chance > 0.0 {
+                share_out(chance, provider, &mut keys);
+            }
             out.extend(keys.into_iter().map(|(_, reason)| reason));
         }
         out
@@ -126,54 +133,41 @@ fn reason_of(key: &Key, step: &Step, reason: Reason) -> KeyReason {
     }
 }
 
-/// The chance that the first attempt falls on each step, handed down to the next step in line where
-/// one has no key that could take it.
-struct Chances {
-    /// Still to be given away.
-    left: f64,
+/// The chance that the first attempt falls on each step. A step without a key that could take it
+/// leaves its chance to its siblings in a weighted route, and to the steps behind it in a chain.
+fn chances(steps: &[&Step], able: &[bool]) -> Vec<f64> {
+    let mut chances = Vec::with_capacity(steps.len());
+    let mut given = false;
+    for siblings in steps.chunk_by(|a, b| a.weight.is_some() && b.weight.is_some() && a.route == b.route) {
+        let able: Vec<bool> = able.iter().skip(chances.len()).take(siblings.len()).copied().collect();
+        let weight = |step: &Step, able: bool| if able && !given { step.weight.unwrap_or(1.0) } else { 0.0 };
+        let total: f64 = siblings.iter().zip(&able).map(|(step, able)| weight(step, *able)).sum();
+        let count = able.iter().filter(|able| **able).count();
+        let even = 1.0 / count.max(1) as f64;
+        chances.extend(siblings.iter().zip(&able).map(|(step, able)| match (total > 0.0, *able && !given) {
+            (true, _) => weight(step, *able) / total,
+            // All that could serve are drained: one as good as the other.
+            (false, true) => even,
+            (false, false) => 0.0,
+        }));
+        given |= count > 0;
+    }
+    chances
 }
 
-impl Chances {
-    fn of(steps: &[Step]) -> Self {
-        Self { left: if steps.is_empty() { 0.0 } else { 1.0 } }
+/// Divides the chance of a step among its keys of the first priority that has any.
+fn share_out(chance: f64, provider: &Provider, keys: &mut [(u32, KeyReason)]) {
+    let Some(priority) = keys.iter().filter(|(_, key)| key.eligible).map(|(_, key)| key.priority).min() else { return };
+    let able = |key: &KeyReason| key.eligible && key.priority == priority;
+    let weight = |index: u32| provider.keys.get(index as usize).map_or(0.0, |key| key.weight.value());
+    let largest = keys.iter().filter(|(_, key)| able(key)).map(|(index, _)| weight(*index)).fold(0.0, f64::max);
+    // As in the pool: relative to the largest, and evenly where all are zero.
+    let part = |index: u32| if largest > 0.0 { weight(index) / largest } else { 1.0 };
+    let total: f64 = keys.iter().filter(|(_, key)| able(key)).map(|(index, _)| part(*index)).sum();
+    for (index, key) in keys.iter_mut().filter(|(_, key)| able(key)) {
+        key.share = chance * part(*index) / total;
+        key.reason = if part(*index) > 0.0 { Reason::First } else { Reason::Drained };
     }
-
-    fn spend(&mut self, at: usize, steps: &[Step], provider: &Provider, keys: &mut [(u32, KeyReason)]) {
-        let chance = self.left * share_of_step(at, steps);
-        let Some(priority) = keys.iter().filter(|(_, key)| key.eligible).map(|(_, key)| key.priority).min() else {
-            // Nobody here: what was meant for this step stays for those behind it.
-            return;
-        };
-        let weight = |index: u32| provider.keys.get(index as usize).map_or(0.0, |key| key.weight.value());
-        let able = |key: &KeyReason| key.eligible && key.priority == priority;
-        let largest = keys.iter().filter(|(_, key)| able(key)).map(|(index, _)| weight(*index)).fold(0.0, f64::max);
-        // As in the pool: relative to the largest, and evenly where all are zero.
-        let part = |index: u32| if largest > 0.0 { weight(index) / largest } else { 1.0 };
-        let total: f64 = keys.iter().filter(|(_, key)| able(key)).map(|(index, _)| part(*index)).sum();
-        for (index, key) in keys.iter_mut().filter(|(_, key)| able(key)) {
-            key.share = chance * part(*index) / total;
-            key.reason = if part(*index) > 0.0 { Reason::First } else { Reason::Drained };
-            if chance == 0.0 {
-                key.reason = Reason::Later;
-            }
-        }
-        self.left -= chance;
-    }
-}
-
-/// Of what is left when the step's turn comes: all of it in a chain, its weight among the siblings
-/// behind it in a weighted route.
-fn share_of_step(at: usize, steps: &[Step]) -> f64 {
-    let Some(Step { weight: Some(weight), route, .. }) = steps.get(at) else { return 1.0 };
-    let siblings = || steps.iter().skip(at).take_while(|step| step.weight.is_some() && step.route == *route);
-    let total: f64 = siblings().filter_map(|step| step.weight).sum();
-    if total > 0.0 {
-        return weight / total;
-    }
-    // All that are left are drained: one as good as the other.
-    #[expect(clippy::cast_precision_loss, reason = "a route has few targets")]
-    let even = 1.0 / siblings().count() as f64;
-    even
 }
 
 impl Reason {
@@ -232,6 +226,130 @@ impl Reason {
                 Why::Breaker => format!("failing, tried again in {seconds} s"),
                 Why::Probing => "being tried by another request".to_owned(),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Dice;
+    use super::super::plan::tests::ask;
+    use super::*;
+    use crate::health::Outcome;
+    use crate::snapshot::Strategy;
+    use crate::snapshot::fixture::{key, provider, snapshot};
+
+    fn now() -> Ticks {
+        Ticks::default().after(Duration::from_secs(1000))
+    }
+
+    fn shown(reasons: &[KeyReason]) -> Vec<String> {
+        reasons
+            .iter()
+            .map(|key| format!("{} {} {:.3} {}", key.id, key.eligible, key.share, key.reason.code()))
+            .collect()
+    }
+
+    #[test]
+    fn every_key_and_its_reason() {
+        let world = snapshot(vec![provider(
+            "openai",
+            vec![
+                key("late").priority(900),
+                key("a").weight(1.0),
+                key("b").weight(3.0),
+                key("drained").weight(0.0),
+                key("off").disabled(),
+                key("unset").unready(),
+                key("other").models(&["other"]),
+                key("denied").deny(&["m"]),
+                key("only").only("other"),
+                key("benched"),
+                key("cooling"),
+            ],
+        )]);
+        let cell = |n: usize| &world.providers[0].keys[n].health;
+        cell(9).record(None, Outcome::Bench, now());
+        cell(10).record(None, Outcome::Cool { until: None }, now());
+        let reasons = explain(&world, &ask("openai/m"), now()).unwrap();
+        assert_eq!(
+            shown(&reasons),
+            [
+                "openai-a true 0.250 first",
+                "openai-b true 0.750 first",
+                "openai-drained true 0.000 drained",
+                "openai-benched false 0.000 unauthorized",
+                "openai-cooling false 0.000 cooling",
+                "openai-late true 0.000 later",
+                "openai-off false 0.000 disabled",
+                "openai-unset false 0.000 env_missing",
+                "openai-other false 0.000 model_not_allowed",
+                "openai-denied false 0.000 model_blacklisted",
+                "openai-only false 0.000 other_model",
+            ]
+        );
+        assert_eq!(counts(&reasons)["first"], 2);
+        let texts: Vec<_> = reasons.iter().map(|key| key.reason.text()).collect();
+        assert!(texts.contains(&"rate limited for 30 s".to_owned()));
+        assert!(texts.contains(&"environment variable KW_MISSING is not set".to_owned()));
+    }
+
+    #[test]
+    fn ineligible_keys_are_told_once() {
+        let world = snapshot(vec![
+            provider("openai", vec![key("a").models(&["m"]), key("b").priority(1), key("off").disabled()]),
+            provider("groq", vec![key("g").models(&["m"]).disabled()]),
+        ]);
+        assert_eq!(
+            shown(&explain(&world, &ask("m"), now()).unwrap()),
+            [
+                "openai-b true 1.000 first",
+                "openai-off false 0.000 disabled",
+                "openai-a true 0.000 later",
+                "groq-g false 0.000 disabled"
+            ]
+        );
+        assert!(explain(&world, &ask("unknown"), now()).is_err());
+    }
+
+    #[test]
+    fn pinned() {
+        let world = snapshot(vec![provider("openai", vec![key("a"), key("b")])]);
+        let request = ModelRequest { pin: Some(super::super::Pin::Name("b".into())), ..ask("openai/m") };
+        assert_eq!(
+            shown(&explain(&world, &request, now()).unwrap()),
+            ["openai-b true 1.000 first", "openai-a false 0.000 not_pinned"]
+        );
+    }
+
+    /// What is foretold is what is drawn.
+    #[test]
+    fn shares_are_those_of_the_draw() {
+        let world = || {
+            snapshot(vec![
+                provider("openai", vec![key("a").weight(1.0), key("b").weight(4.0), key("c").priority(900)]),
+                provider("groq", vec![key("g")]),
+                provider("xai", vec![key("x").disabled()]),
+            ])
+        };
+        let targets = [("openai", "m", 2.0), ("xai", "m", 5.0), ("groq", "m", 1.0)];
+        for strategy in [Strategy::Weighted, Strategy::Fallback] {
+            let world = world().route("@r", strategy, &targets);
+            let reasons = explain(&world, &ask("@r"), now()).unwrap();
+            assert!((reasons.iter().map(|key| key.share).sum::<f64>() - 1.0).abs() < 1e-9, "{:?}", shown(&reasons));
+            let mut dice = Dice::new(5);
+            let draws = 40_000;
+            let mut seen = BTreeMap::new();
+            for _ in 0..draws {
+                let pick = plan(&world, &ask("@r")).unwrap().next(&world, now(), &mut dice).unwrap();
+                *seen.entry(pick.key.id.to_string()).or_insert(0u32) += 1;
+            }
+            for key in &reasons {
+                let share = f64::from(seen.get(key.id.as_str()).copied().unwrap_or(0)) / f64::from(draws);
+                assert!((share - key.share).abs() < 0.01, "{} {share} {:?}", key.id, shown(&reasons));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Plan`] answers one question at a time (`next`), so it is O(1) over a thousand keys and never
 //! stale after a 429. Does no I/O, reads no clock, knows no HTTP.
 
+mod dice;
 pub mod explain;
 mod pick;
 mod plan;
@@ -10,8 +11,8 @@ pub mod verdict;
 
 use std::sync::Arc;
 
+pub use dice::Dice;
 pub use explain::{KeyReason, Reason, explain};
-pub use pick::Dice;
 pub use plan::{Plan, plan};
 use smallvec::SmallVec;
 pub use verdict::{Next, Policy, Verdict, judge};

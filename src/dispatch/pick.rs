@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::dice::{Dice, Lottery};
 use super::plan::{Plan, Step};
 use super::{NobodyLeft, Pick};
 use crate::health::{Admission, Outcome, Why, stricter};
@@ -13,41 +14,6 @@ use crate::limits::{CONNECTS_PER_ORIGIN_MAX, REDRAWS_MAX};
 use crate::snapshot::index::fold;
 use crate::snapshot::{Key, Provider, Snapshot, Tier};
 use crate::ticks::Ticks;
-
-/// splitmix64: a few nanoseconds, equidistributed, and the same on every machine for one seed.
-#[derive(Clone, Debug)]
-pub struct Dice {
-    state: u64,
-    thrown: u64,
-}
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self { state: seed, thrown: 0 }
-    }
-
-    pub fn next_u64(&mut self) -> u64 {
-        self.thrown += 1;
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Evenly in [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        // The 53 bits that a double holds exactly.
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-        let mantissa = (self.next_u64() >> 11) as f64;
-        mantissa / (1u64 << 53) as f64
-    }
-
-    /// How often it was thrown: what a choice cost.
-    pub fn thrown(&self) -> u64 {
-        self.thrown
-    }
-}
 
 impl Plan {
     /// The next key to try. A pick that comes with a probe holds it until its record.
@@ -237,27 +203,348 @@ fn admits(key: &Key, model: Option<&UpstreamModel>, now: Ticks) -> Admission {
     stricter(own, origin)
 }
 
-/// One winner among entries that come one by one, each with its weight's chance.
-#[derive(Debug)]
-pub(super) struct Lottery<T> {
-    pub(super) winner: Option<T>,
-    total: f64,
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
 
-impl<T> Default for Lottery<T> {
-    fn default() -> Self {
-        Self { winner: None, total: 0.0 }
+    use proptest::prelude::*;
+
+    use super::super::plan::tests::ask;
+    use super::super::verdict::succeeded;
+    use super::super::{ModelRequest, Policy, judge, plan};
+    use super::*;
+    use crate::dialect::Operation;
+    use crate::error::{FaultClass, Kind, Sent};
+    use crate::health::KeyHealth;
+    use crate::provider::RateScope;
+    use crate::snapshot::Strategy as RouteStrategy;
+    use crate::snapshot::fixture::{key, provider, snapshot};
+
+    const POLICY: Policy = Policy { rate_scope: RateScope::Model, signed_again: false };
+
+    fn one(keys: Vec<Key>) -> Snapshot {
+        snapshot(vec![provider("openai", keys)])
     }
-}
 
-impl<T> Lottery<T> {
-    fn enter(&mut self, entry: T, weight: f64, dice: &mut Dice) {
-        if weight <= 0.0 {
-            return;
+    fn at(seconds: u64) -> Ticks {
+        Ticks::default().after(Duration::from_secs(1000 + seconds))
+    }
+
+    /// Names of the keys that are tried, in order, when each one fails.
+    fn order(world: &Snapshot, request: &ModelRequest, seed: u64) -> Vec<String> {
+        let mut plan = plan(world, request).unwrap();
+        let mut dice = Dice::new(seed);
+        std::iter::from_fn(|| plan.next(world, at(0), &mut dice).ok()).map(|pick| pick.key.name.to_string()).collect()
+    }
+
+    fn first_picks(world: &Snapshot, request: &ModelRequest, draws: u32, now: Ticks) -> HashMap<String, u32> {
+        let mut dice = Dice::new(7);
+        let mut counts = HashMap::new();
+        for _ in 0..draws {
+            let pick = plan(world, request).unwrap().next(world, now, &mut dice).unwrap();
+            *counts.entry(pick.key.id.to_string()).or_default() += 1;
         }
-        self.total += weight;
-        if dice.unit() * self.total < weight {
-            self.winner = Some(entry);
+        counts
+    }
+
+    /// Pearson's statistic of what was seen against what was expected, in shares of one.
+    fn chi_square(seen: &HashMap<String, u32>, expected: &[(&str, f64)]) -> f64 {
+        let total: u32 = seen.values().sum();
+        assert_eq!(seen.len(), expected.len(), "{seen:?}");
+        expected
+            .iter()
+            .map(|(name, share)| {
+                let expected = share * f64::from(total);
+                let seen = f64::from(seen[*name]);
+                (seen - expected).powi(2) / expected
+            })
+            .sum()
+    }
+
+    /// bifrost.md 11.4. 20.5 is the 99.99 % point of chi-square at 3 degrees of freedom; the dice are
+    /// seeded, so the test says the same each time.
+    #[test]
+    fn shares() {
+        for (weights, shares) in [
+            (&[("a", 1.0), ("b", 3.0)][..], &[("openai-a", 0.25), ("openai-b", 0.75)][..]),
+            (&[("a", 0.001), ("b", 0.001)], &[("openai-a", 0.5), ("openai-b", 0.5)]),
+            (&[("a", 0.0), ("b", 0.0)], &[("openai-a", 0.5), ("openai-b", 0.5)]),
+            (&[("a", 0.0), ("b", 1.0)], &[("openai-b", 1.0)]),
+            (&[("a", 5e-324), ("b", 5e-324)], &[("openai-a", 0.5), ("openai-b", 0.5)]),
+            (&[("a", f64::MAX), ("b", f64::MAX)], &[("openai-a", 0.5), ("openai-b", 0.5)]),
+            (&[("a", 0.7), ("b", 0.2), ("c", 0.1)], &[("openai-a", 0.7), ("openai-b", 0.2), ("openai-c", 0.1)]),
+        ] {
+            let world = one(weights.iter().map(|(name, weight)| key(name).weight(*weight)).collect());
+            let seen = first_picks(&world, &ask("openai/m"), 40_000, at(0));
+            let chi = chi_square(&seen, shares);
+            assert!(chi < 20.5, "{weights:?}: {seen:?}, chi-square {chi}");
+        }
+    }
+
+    /// The shares hold where redraws and exact passes step in: half the keys are barred.
+    #[test]
+    fn shares_among_the_free_ones() {
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
+        let world = one(keys.iter().map(|name| key(name).weight(if *name == "a" { 1000.0 } else { 1.0 })).collect());
+        for key in &world.providers[0].keys {
+            if !matches!(key.name.as_str(), "b" | "c") {
+                key.health.record(None, Outcome::Bench, at(0));
+            }
+        }
+        let seen = first_picks(&world, &ask("openai/m"), 40_000, at(1));
+        let chi = chi_square(&seen, &[("openai-b", 0.5), ("openai-c", 0.5)]);
+        assert!(chi < 20.5, "{seen:?}, chi-square {chi}");
+    }
+
+    #[test]
+    fn weighted_routes() {
+        let world = snapshot(vec![
+            provider("openai", vec![key("k")]),
+            provider("groq", vec![key("k")]),
+            provider("xai", vec![key("k")]),
+        ]);
+        for (weights, shares) in [
+            ([1.0, 3.0, 0.0], &[("openai-k", 0.25), ("groq-k", 0.75)][..]),
+            ([0.0, 0.0, 0.0], &[("openai-k", 1.0 / 3.0), ("groq-k", 1.0 / 3.0), ("xai-k", 1.0 / 3.0)]),
+            ([0.0, 0.0, 2.0], &[("xai-k", 1.0)]),
+        ] {
+            let world = snapshot(world.providers.iter().map(|p| provider(p.name.as_str(), vec![key("k")])).collect());
+            let [a, b, c] = weights;
+            let world =
+                world.route("@w", RouteStrategy::Weighted, &[("openai", "m", a), ("groq", "m", b), ("xai", "m", c)]);
+            let seen = first_picks(&world, &ask("@w"), 40_000, at(0));
+            assert!(chi_square(&seen, shares) < 20.5, "{seen:?}");
+            // All of them are tried in the end, each once.
+            let mut plan = plan(&world, &ask("@w")).unwrap();
+            let mut dice = Dice::new(3);
+            let mut tried: Vec<_> = std::iter::from_fn(|| plan.next(&world, at(0), &mut dice).ok())
+                .map(|pick| pick.key.id.to_string())
+                .collect();
+            if c == 0.0 && a > 0.0 {
+                assert_eq!(tried.last().map(String::as_str), Some("xai-k"), "the drained one comes last");
+            }
+            tried.sort_unstable();
+            assert_eq!(tried, ["groq-k", "openai-k", "xai-k"]);
+        }
+    }
+
+    #[test]
+    fn order_of_exhaustion() {
+        let world = one(vec![
+            key("late").priority(900),
+            key("x"),
+            key("y"),
+            key("drained").weight(0.0),
+            key("off").disabled(),
+            key("unset").unready(),
+            key("other").models(&["other"]),
+            key("early").priority(1),
+        ]);
+        for seed in 0..50 {
+            let mut got = order(&world, &ask("openai/m"), seed);
+            assert_eq!(got.len(), 5, "each once: {got:?}");
+            got[1..3].sort_unstable();
+            assert_eq!(got, ["early", "x", "y", "drained", "late"]);
+        }
+        let second: std::collections::HashSet<_> = (0..50).map(|seed| order(&world, &ask("openai/m"), seed)).collect();
+        assert_eq!(second.len(), 2, "another seed, another draw");
+        assert_eq!(order(&world, &ask("openai/m"), 5), order(&world, &ask("openai/m"), 5));
+    }
+
+    #[test]
+    fn bare_names_interleave_providers() {
+        let world = snapshot(vec![
+            provider("groq", vec![key("g5").models(&["m"]), key("g9").priority(900)]),
+            provider("openai", vec![key("o5"), key("o1").priority(100).models(&["m"])]),
+        ]);
+        assert_eq!(order(&world, &ask("m"), 1), ["o1", "g5", "o5", "g9"]);
+        assert_eq!(order(&world, &ask("groq/m"), 1), ["g5", "g9"]);
+        assert_eq!(order(&world, &ask("openai/m"), 1), ["o1", "o5"]);
+    }
+
+    #[test]
+    fn the_alias_of_the_chosen_key() {
+        let world = one(vec![
+            key("a").alias(&[("m", "deployment-a")]).priority(1),
+            key("b").alias(&[("M", "deployment-b")]),
+            key("c").priority(900),
+        ]);
+        let mut plan = plan(&world, &ask("openai/m")).unwrap();
+        let mut dice = Dice::new(1);
+        let models: Vec<_> = std::iter::from_fn(|| plan.next(&world, at(0), &mut dice).ok())
+            .map(|pick| pick.model.unwrap().to_string())
+            .collect();
+        assert_eq!(models, ["deployment-a", "deployment-b", "m"]);
+    }
+
+    #[test]
+    fn batch_flag() {
+        let world = one(vec![key("a"), key("b").batch(), key("c").models(&[]).batch()]);
+        let mut request = ask("");
+        assert_eq!(order(&world, &request, 1).len(), 2);
+        request.endpoint.operation = Operation::Files;
+        assert_eq!(order(&world, &request, 1), ["b"]);
+        let none = one(vec![key("a")]);
+        assert_eq!(
+            plan(&none, &request).unwrap().next(&none, at(0), &mut Dice::new(1)).unwrap_err(),
+            NobodyLeft::NotEligible
+        );
+    }
+
+    /// A thousand keys cost what ten do: throws of the dice per pick, and how many keys are looked
+    /// at is bounded by them.
+    #[test]
+    fn cost_does_not_grow_with_keys() {
+        let mut throws = Vec::new();
+        for keys in [10, 1000] {
+            let world = one((0..keys).map(|n| key(&n.to_string()).weight(f64::from(n % 7 + 1))).collect());
+            // A tenth is barred.
+            for key in world.providers[0].keys.iter().step_by(10) {
+                key.health.record(None, Outcome::Bench, at(0));
+            }
+            let mut dice = Dice::new(11);
+            let picks = 10_000;
+            for _ in 0..picks {
+                plan(&world, &ask("openai/m")).unwrap().next(&world, at(1), &mut dice).unwrap();
+            }
+            let mean = dice.thrown() as f64 / f64::from(picks);
+            println!("{keys} keys: {mean:.3} throws a pick over {picks} picks");
+            throws.push(mean);
+        }
+        assert!(throws.iter().all(|mean| *mean < 1.3), "{throws:?}");
+    }
+
+    #[test]
+    fn nobody_left() {
+        let nobody = |world: &Snapshot| {
+            plan(world, &ask("openai/m")).unwrap().next(world, at(1), &mut Dice::new(1)).unwrap_err()
+        };
+        assert_eq!(nobody(&one(vec![])), NobodyLeft::NotEligible);
+        assert_eq!(nobody(&one(vec![key("a").disabled(), key("b").deny(&["m"])])), NobodyLeft::NotEligible);
+        let world = one(vec![key("a"), key("b"), key("c"), key("d")]);
+        let cell = |n: usize| &world.providers[0].keys[n].health;
+        cell(0).record(None, Outcome::Bench, at(0));
+        cell(1).record(None, Outcome::Cool { until: Some(at(40)) }, at(0));
+        let model = UpstreamModel::new("m");
+        cell(2).record(Some(&model), Outcome::Cool { until: Some(at(20)) }, at(0));
+        (0..5).for_each(|_| cell(3).record(None, Outcome::Failure, at(0)));
+        assert_eq!(nobody(&world), NobodyLeft::Cooling { until: at(20) });
+        let failing = one(vec![key("a"), key("b").disabled()]);
+        (0..5).for_each(|_| failing.providers[0].keys[0].origin.record(None, Outcome::Failure, at(0)));
+        assert_eq!(nobody(&failing), NobodyLeft::Recovering { until: at(5) });
+        // Something was tried: whatever else there is, that is the answer.
+        let mixed = one(vec![key("a"), key("b")]);
+        mixed.providers[0].keys[1].health.record(None, Outcome::Cool { until: None }, at(0));
+        let mut plan = plan(&mixed, &ask("openai/m")).unwrap();
+        assert_eq!(plan.next(&mixed, at(1), &mut Dice::new(1)).unwrap().key.name.as_str(), "a");
+        assert_eq!(plan.next(&mixed, at(1), &mut Dice::new(1)).unwrap_err(), NobodyLeft::Exhausted);
+    }
+
+    #[test]
+    fn one_probe_of_a_benched_key() {
+        let world = one(vec![key("a")]);
+        world.providers[0].keys[0].health.record(None, Outcome::Bench, at(0));
+        let next = || plan(&world, &ask("openai/m")).unwrap().next(&world, at(600), &mut Dice::new(1));
+        let probe = next().unwrap();
+        assert!(matches!(next(), Err(NobodyLeft::Recovering { .. })));
+        succeeded(&probe.key, probe.model.as_ref(), at(600));
+        assert!(next().is_ok());
+    }
+
+    #[test]
+    fn a_ramping_key_takes_less() {
+        let world = one(vec![key("a"), key("b")]);
+        world.providers[0].keys[0].health.record(None, Outcome::Cool { until: Some(at(10)) }, at(0));
+        // A tenth against one.
+        let seen = first_picks(&world, &ask("openai/m"), 40_000, at(10));
+        assert!(chi_square(&seen, &[("openai-a", 1.0 / 11.0), ("openai-b", 10.0 / 11.0)]) < 20.5, "{seen:?}");
+        // And all of it when it is the only one.
+        let alone = one(vec![key("a")]);
+        alone.providers[0].keys[0].health.record(None, Outcome::Cool { until: Some(at(10)) }, at(0));
+        assert_eq!(first_picks(&alone, &ask("openai/m"), 100, at(10))["openai-a"], 100);
+    }
+
+    #[test]
+    fn unreachable_origins_and_chains() {
+        let origin = std::sync::Arc::new(KeyHealth::default());
+        let keys =
+            (0..6).map(|n| key(&n.to_string()).origin(&origin)).chain([key("elsewhere").priority(900)]).collect();
+        let world = snapshot(vec![provider("openai", keys), provider("groq", vec![key("g")])]);
+        let request = ModelRequest { fallbacks: [ModelName::new("groq/m")].into_iter().collect(), ..ask("openai/m") };
+        let tries = |kind, sent| {
+            let mut plan = plan(&world, &request).unwrap();
+            let mut dice = Dice::new(1);
+            let mut names = Vec::new();
+            while let Ok(pick) = plan.next(&world, at(0), &mut dice) {
+                names.push(pick.key.name.to_string());
+                if !plan.refused(&pick, &judge(kind, sent, &POLICY)) {
+                    break;
+                }
+            }
+            names
+        };
+        let got = tries(Kind::Connect, Sent::Never);
+        assert_eq!((got.len(), &got[2..]), (4, &["elsewhere".to_owned(), "g".to_owned()][..]), "{got:?}");
+        // It may have arrived: this target is left, the chain goes on.
+        assert_eq!(tries(Kind::Broken, Sent::Maybe).len(), 2);
+        assert_eq!(tries(Kind::Answer(FaultClass::Server), Sent::Answered { status: 500 }).len(), 8);
+        assert_eq!(tries(Kind::Answer(FaultClass::Caller), Sent::Answered { status: 400 }).len(), 1);
+    }
+
+    #[test]
+    fn an_unanswered_target_takes_its_other_groups_along() {
+        let world = snapshot(vec![
+            provider("groq", vec![key("g5").models(&["m"]), key("g9").priority(900)]),
+            provider("openai", vec![key("o6").models(&["m"]).priority(600)]),
+        ]);
+        let mut plan = plan(&world, &ask("m")).unwrap();
+        let mut dice = Dice::new(1);
+        let first = plan.next(&world, at(0), &mut dice).unwrap();
+        plan.refused(&first, &judge(Kind::FirstByteTimeout, Sent::Maybe, &POLICY));
+        assert_eq!(plan.next(&world, at(0), &mut dice).unwrap().key.name.as_str(), "o6");
+        assert!(plan.next(&world, at(0), &mut dice).is_err());
+    }
+
+    proptest! {
+        /// Whatever the others answer: where one key is good, the request finds it, tries no key
+        /// twice, and a benched key is not tried again by the next request.
+        #[test]
+        fn a_healthy_key_is_found(
+            faults in proptest::collection::vec(0usize..5, 1..30),
+            good in any::<prop::sample::Index>(),
+            priorities in proptest::collection::vec(0u16..3, 30),
+            weights in proptest::collection::vec(prop_oneof![Just(0.0), 0.001..100.0], 30),
+            seed in any::<u64>(),
+        ) {
+            const CLASSES: [FaultClass; 5] =
+                [FaultClass::Credential, FaultClass::ModelAccess, FaultClass::Rate, FaultClass::Server, FaultClass::Credential];
+            let good = good.index(faults.len());
+            let origin = std::sync::Arc::new(KeyHealth::default());
+            let keys = (0..faults.len()).map(|n| key(&n.to_string()).priority(priorities[n]).weight(weights[n]).origin(&origin)).collect();
+            let world = one(keys);
+            let mut dice = Dice::new(seed);
+            let mut refused: Vec<String> = Vec::new();
+            for round in 0..3 {
+                let mut plan = plan(&world, &ask("openai/m")).unwrap();
+                loop {
+                    let pick = plan.next(&world, at(round), &mut dice);
+                    prop_assert!(pick.is_ok(), "{:?} after {:?}", pick, refused);
+                    let pick = pick.unwrap();
+                    let n: usize = pick.key.name.as_str().parse().unwrap();
+                    if n == good {
+                        succeeded(&pick.key, pick.model.as_ref(), at(round));
+                        break;
+                    }
+                    let class = CLASSES[faults[n]];
+                    prop_assert!(class == FaultClass::Server || !refused.contains(&n.to_string()));
+                    refused.push(n.to_string());
+                    let verdict = judge(Kind::Answer(class), Sent::Answered { status: 400 }, &POLICY);
+                    verdict.record(&pick.key, pick.model.as_ref(), None, at(round));
+                    prop_assert!(plan.refused(&pick, &verdict));
+                }
+                prop_assert!(plan.attempts() as usize <= faults.len());
+            }
         }
     }
 }

@@ -266,3 +266,208 @@ impl Plan {
         self.tried.clear();
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::Pin;
+    use super::*;
+    use crate::dialect::{Dialect, Endpoint, Operation};
+    use crate::health::registry::Listed;
+    use crate::snapshot::AllowedRequests;
+    use crate::snapshot::fixture::{key, listing, provider, snapshot};
+    use crate::snapshot::index::Ineligible;
+
+    pub(in crate::dispatch) fn ask(model: &str) -> ModelRequest {
+        let model = (!model.is_empty()).then(|| ModelName::new(model));
+        let endpoint = Endpoint { dialect: Dialect::OpenAi, operation: Operation::ChatCompletion };
+        let fallbacks = SmallVec::new();
+        ModelRequest { endpoint, stream: false, model, provider: None, native: &[], fallbacks, pin: None }
+    }
+
+    /// Steps as text: provider/model, `#priority` where narrowed, `!` where pinned.
+    fn steps(snapshot: &Snapshot, request: &ModelRequest) -> Result<Vec<String>, NoPlan> {
+        let shown = |step: &Step| {
+            let provider = &snapshot.providers[step.target.provider as usize].name;
+            let model = step.target.model.as_ref().map_or("-", ModelName::as_str);
+            let tier = step.tier.map_or(String::new(), |p| format!("#{}", p.value()));
+            let pinned = if step.pinned.is_some() { "!" } else { "" };
+            format!("{provider}/{model}{tier}{pinned}")
+        };
+        Ok(plan(snapshot, request)?.steps.iter().map(shown).collect())
+    }
+
+    fn world() -> Snapshot {
+        let listed = Listed::from([("groq".into(), Arc::from(vec!["llama-9".into(), "gpt-5".into()]))]);
+        let providers = vec![
+            provider("groq", vec![key("g")]),
+            provider("openai", vec![key("a"), key("b").priority(100), key("mini").models(&["Small"])]),
+            provider("meta", vec![key("m").models(&["llama/9", "both"]).priority(200)]),
+            provider("openrouter", vec![key("r").alias(&[("both", "x/y")])]),
+            provider("denying", vec![key("d").deny(&["secret"])]),
+        ];
+        listing(providers, &listed)
+            .route("@fast", Strategy::Fallback, &[("groq", "llama-9", 1.0), ("openai", "gpt-5", 1.0)])
+            .route("@split", Strategy::Weighted, &[("groq", "x", 1.0), ("openai", "y", 2.0), ("groq", "x", 3.0)])
+    }
+
+    #[test]
+    fn model_strings() {
+        let world = world();
+        for (asked, expected) in [
+            ("openai/gpt-5", &["openai/gpt-5"][..]),
+            // Only the first slash splits, and only where a provider stands before it.
+            ("openrouter/anthropic/claude-x", &["openrouter/anthropic/claude-x"]),
+            ("meta/llama/9", &["meta/llama/9"]),
+            ("llama/9", &["meta/llama/9#200"]),
+            // An unknown model of a known provider is the upstream's to refuse.
+            ("groq/never-heard-of", &["groq/never-heard-of"]),
+            // Names are exact: this is a bare name that nobody serves, and so are these.
+            ("OpenAI/gpt-5", &[]),
+            ("nobody/gpt-5", &[]),
+            ("openai/", &[]),
+            ("/gpt-5", &[]),
+            ("nothing", &[]),
+            ("@nothing", &[]),
+            ("@fast", &["groq/llama-9", "openai/gpt-5"]),
+            ("@Fast", &[]),
+            ("@split", &["groq/x", "openai/y"]),
+            // Named in the config, whatever lists or families say.
+            ("small", &["openai/small#100", "openai/small#500"]),
+            ("both", &["meta/both#200", "openrouter/both#500"]),
+            // Listed by an upstream beats the family.
+            ("gpt-5", &["groq/gpt-5#500"]),
+            ("LLAMA-9", &["groq/LLAMA-9#500"]),
+            ("gpt-4o", &["openai/gpt-4o#100", "openai/gpt-4o#500"]),
+            // Denied by somebody: known, though nobody may.
+            ("secret", &["denying/secret#500"]),
+        ] {
+            let got = steps(&world, &ask(asked));
+            match got {
+                Ok(got) => assert_eq!(got, expected, "{asked}"),
+                Err(NoPlan::UnknownRoute { .. }) => assert!(asked.starts_with('@'), "{asked}"),
+                Err(NoPlan::ModelNotFound { providers, .. }) => {
+                    assert!(expected.is_empty() && providers.len() == 5 && !asked.starts_with('@'), "{asked}");
+                }
+                Err(other) => panic!("{asked}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn native_paths() {
+        let world = world();
+        let native =
+            |names: &'static [&'static str], model: &str| steps(&world, &ModelRequest { native: names, ..ask(model) });
+        assert_eq!(native(&["openai"], "llama-9").unwrap(), ["openai/llama-9"]);
+        assert_eq!(native(&["azure", "openai"], "x").unwrap(), ["openai/x"]);
+        // A prefix and a route say more than the path.
+        assert_eq!(native(&["openai"], "groq/x").unwrap(), ["groq/x"]);
+        assert_eq!(native(&["openai"], "@fast").unwrap().len(), 2);
+        // Not configured, or a custom provider that only shares the row.
+        assert_eq!(native(&["azure"], "llama-9").unwrap(), ["groq/llama-9#500"]);
+        let custom = snapshot(vec![provider("my-openai", vec![key("k").models(&["x"])])]);
+        let request = ModelRequest { native: &["openai"], ..ask("x") };
+        assert_eq!(steps(&custom, &request).unwrap(), ["my-openai/x#500"]);
+        assert_eq!(steps(&custom, &ask("gpt-4o")).map_err(|e| e.to_error().public.code), Err("model_not_found"));
+    }
+
+    #[test]
+    fn calls_without_a_model() {
+        let world = world();
+        let files = Endpoint { dialect: Dialect::OpenAi, operation: Operation::Files };
+        let call = ModelRequest { endpoint: files, ..ask("") };
+        assert_eq!(steps(&world, &call).unwrap(), ["openai/-"]);
+        let named = |name: &str| ModelRequest { provider: Some(name.into()), ..call.clone() };
+        assert_eq!(steps(&world, &named("groq")).unwrap(), ["groq/-"]);
+        assert!(matches!(steps(&world, &named("nobody")), Err(NoPlan::UnknownProvider { .. })));
+        let native = ModelRequest { native: &["openrouter"], ..call.clone() };
+        assert_eq!(steps(&world, &native).unwrap(), ["openrouter/-"]);
+        // Without openai the first that speaks the dialect, in file order.
+        let others =
+            snapshot(vec![provider("cohere", vec![key("c")]), provider("mine", vec![]), provider("groq", vec![])]);
+        assert_eq!(steps(&others, &call).unwrap(), ["mine/-"]);
+        assert_eq!(steps(&snapshot(vec![]), &call), Err(NoPlan::NoProvider));
+        let only_cohere = snapshot(vec![provider("cohere", vec![key("c")])]);
+        assert_eq!(steps(&only_cohere, &call), Err(NoPlan::NoProvider));
+        assert!(matches!(steps(&only_cohere, &ask("cohere/x")), Err(NoPlan::NotServed { .. })));
+    }
+
+    #[test]
+    fn fallbacks() {
+        let world = world();
+        let with = |model: &str, fallbacks: &[&str]| {
+            let fallbacks = fallbacks.iter().map(|f| ModelName::new(*f)).collect();
+            steps(&world, &ModelRequest { fallbacks, ..ask(model) })
+        };
+        assert_eq!(with("groq/a", &["openai/b", "meta/c"]).unwrap(), ["groq/a", "openai/b", "meta/c"]);
+        assert_eq!(with("groq/a", &["groq/a", "openai/b", "openai/b"]).unwrap(), ["groq/a", "openai/b"]);
+        assert_eq!(with("groq/a", &["@fast"]).unwrap(), ["groq/a", "groq/llama-9", "openai/gpt-5"]);
+        assert_eq!(with("small", &["both"]).unwrap().len(), 4);
+        assert!(
+            matches!(with("groq/a", &["typo/x"]), Err(NoPlan::ModelNotFound { model, .. }) if model.as_str() == "typo/x")
+        );
+        assert!(matches!(with("groq/a", &["@typo"]), Err(NoPlan::UnknownRoute { .. })));
+        let many: Vec<String> = (0..40).map(|n| format!("groq/{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(with("groq/a", &many).unwrap().len(), 1 + FALLBACKS_MAX);
+    }
+
+    #[test]
+    fn allowed_requests() {
+        let mut narrow = provider("narrow", vec![key("n").models(&["x"])]);
+        narrow.allowed = AllowedRequests::Only(vec!["embedding".into()]);
+        let world = snapshot(vec![narrow, provider("wide", vec![key("w").models(&["x"])])]);
+        assert_eq!(steps(&world, &ask("x")).unwrap(), ["wide/x#500"]);
+        let request = ask("narrow/x");
+        let error = NoPlan::NotServed { providers: vec!["narrow".into()], operation: Operation::ChatCompletion };
+        assert_eq!(steps(&world, &request), Err(error.clone()));
+        assert_eq!(error.to_error().public.message, "chat_completion is not served by narrow");
+        let fallbacks = SmallVec::from_iter([ModelName::new("narrow/x")]);
+        assert_eq!(steps(&world, &ModelRequest { fallbacks, ..ask("wide/x") }).unwrap(), ["wide/x"]);
+        let embedding = Endpoint { operation: Operation::Embedding, ..request.endpoint };
+        assert_eq!(steps(&world, &ModelRequest { endpoint: embedding, ..request }).unwrap(), ["narrow/x"]);
+    }
+
+    #[test]
+    fn pins() {
+        let world = world();
+        let id = |id: &str, model: &str| {
+            let fallbacks = SmallVec::from_iter([ModelName::new("groq/z")]);
+            steps(&world, &ModelRequest { pin: Some(Pin::Id(id.into())), fallbacks, ..ask(model) })
+        };
+        assert_eq!(id("openai-a", "openai/x").unwrap(), ["openai/x!", "groq/z"]);
+        // Any group of a bare name is the first choice, and the other groups are no fallback.
+        assert_eq!(id("openrouter-r", "both").unwrap(), ["openrouter/both!", "groq/z"]);
+        // A chain's first target alone; the rest of it stays.
+        assert_eq!(id("groq-g", "@fast").unwrap(), ["groq/llama-9!", "openai/gpt-5", "groq/z"]);
+        assert!(matches!(id("openai-a", "@fast"), Err(NoPlan::PinUnknown { .. })));
+        assert_eq!(id("openai-a", "@split").unwrap(), ["openai/y!", "groq/x", "groq/z"]);
+        assert!(matches!(id("groq-g", "openai/x"), Err(NoPlan::PinUnknown { .. })), "a key of another provider");
+        let refused = id("openai-mini", "openai/x").unwrap_err();
+        assert!(matches!(refused, NoPlan::PinIneligible { why: Ineligible::NotAllowed, .. }));
+        assert!(refused.to_error().public.message.contains("\"openai-mini\""));
+        let unknown = id("nobody", "openai/x").unwrap_err().to_error();
+        assert_eq!(unknown.public.param.as_deref(), Some("x-bf-api-key-id"));
+        assert!(unknown.public.message.contains("\"nobody\""));
+        let name = ModelRequest { pin: Some(Pin::Name("b".into())), ..ask("openai/x") };
+        assert_eq!(steps(&world, &name).unwrap(), ["openai/x!"]);
+    }
+
+    #[test]
+    fn projects_narrow_a_plan() {
+        let world = world();
+        let mut plan = plan(&world, &ask("@fast")).unwrap();
+        assert!(plan.targets().all(|(_, route)| route.is_some_and(|r| r.as_str() == "@fast")));
+        assert!(plan.keep(|target, _| target.provider == 1));
+        assert_eq!(plan.targets().count(), 1);
+        assert!(!plan.keep(|_, _| false));
+    }
+
+    #[test]
+    fn what_errors_repeat_is_bounded() {
+        let world = snapshot((0..30).map(|n| provider(&format!("p{n}"), vec![])).collect());
+        let error = plan(&world, &ask(&format!("a\nb{}", "x".repeat(2000)))).unwrap_err().to_error();
+        assert!(error.public.message.len() < 400 && !error.public.message.contains('\n'));
+        assert_eq!(error.public.param.as_deref(), Some("model"));
+    }
+}

@@ -164,3 +164,131 @@ pub fn untold(key: &Key, model: Option<&UpstreamModel>, now: Ticks) {
     key.origin.record(None, Outcome::Untold, now);
     key.health.record(model, Outcome::Untold, now);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::health::{Admission, Why};
+    use crate::snapshot::fixture::key;
+
+    const ANSWERED: Sent = Sent::Answered { status: 400 };
+
+    fn at(seconds: u64) -> Ticks {
+        Ticks::default().after(Duration::from_secs(1000 + seconds))
+    }
+
+    fn why(admission: Admission) -> Option<Why> {
+        match admission {
+            Admission::Barred { why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// CONTRACT 3.5: what is barred after one fault (this model, other models) and what comes next.
+    #[test]
+    fn the_table() {
+        let by_model = Policy { rate_scope: RateScope::Model, signed_again: false };
+        let by_account = Policy { rate_scope: RateScope::Account, signed_again: false };
+        let again = Policy { rate_scope: RateScope::Model, signed_again: true };
+        let answer = |class| (Kind::Answer(class), ANSWERED);
+        for ((kind, sent), policy, this, others, next) in [
+            (answer(FaultClass::Credential), by_model, Some(Why::Unauthorized), Some(Why::Unauthorized), Next::NextKey),
+            (answer(FaultClass::ModelAccess), by_model, Some(Why::ModelAccess), None, Next::NextKey),
+            (answer(FaultClass::Rate), by_model, Some(Why::Cooling), None, Next::NextKey),
+            (answer(FaultClass::Rate), by_account, Some(Why::Cooling), Some(Why::Cooling), Next::NextKey),
+            (answer(FaultClass::Content), by_model, None, None, Next::GiveUp),
+            (answer(FaultClass::Caller), by_model, None, None, Next::GiveUp),
+            (answer(FaultClass::Server), by_model, None, None, Next::NextKey),
+            (answer(FaultClass::ClockSkew), by_model, None, None, Next::SameKey),
+            (answer(FaultClass::ClockSkew), again, None, None, Next::GiveUp),
+            ((Kind::Connect, Sent::Never), by_model, None, None, Next::NextKey),
+            ((Kind::Broken, Sent::Never), by_model, None, None, Next::NextKey),
+            ((Kind::Broken, Sent::Maybe), by_model, None, None, Next::NextTarget),
+            ((Kind::FirstByteTimeout, Sent::Maybe), by_model, None, None, Next::NextTarget),
+            ((Kind::BodyTimeout, Sent::Maybe), by_model, None, None, Next::GiveUp),
+            ((Kind::Internal, Sent::Never), by_model, None, None, Next::GiveUp),
+        ] {
+            let key = key("k");
+            let model = UpstreamModel::new("m");
+            let verdict = judge(kind, sent, &policy);
+            verdict.record(&key, Some(&model), Some(at(20)), at(0));
+            assert_eq!(verdict.request, next, "{kind:?} {sent:?}");
+            assert_eq!(why(key.health.look(Some(&model), at(1))), this, "{kind:?}");
+            assert_eq!(why(key.health.look(Some(&UpstreamModel::new("other")), at(1))), others, "{kind:?}");
+            assert_eq!(key.origin.look(None, at(1)), Admission::Free, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_fault_has_one_row() {
+        let faults: HashSet<String> = TABLE.iter().map(|(fault, ..)| format!("{fault:?}")).collect();
+        assert_eq!(faults.len(), TABLE.len());
+        for class in [
+            FaultClass::Credential,
+            FaultClass::ModelAccess,
+            FaultClass::Rate,
+            FaultClass::Content,
+            FaultClass::Caller,
+            FaultClass::Server,
+            FaultClass::ClockSkew,
+        ] {
+            assert!(TABLE.iter().any(|(fault, ..)| *fault == Fault::Answer(class)), "{class:?}");
+        }
+    }
+
+    /// Which cell's breaker opens after five of the same.
+    #[test]
+    fn whose_breaker() {
+        let policy = Policy { rate_scope: RateScope::Model, signed_again: false };
+        for (kind, sent, of_key, of_origin) in [
+            (Kind::Answer(FaultClass::Server), Sent::Answered { status: 503 }, true, false),
+            (Kind::Connect, Sent::Never, false, true),
+            (Kind::Broken, Sent::Maybe, true, true),
+            (Kind::Answer(FaultClass::Caller), ANSWERED, false, false),
+        ] {
+            let key = key("k");
+            for _ in 0..5 {
+                judge(kind, sent, &policy).record(&key, None, None, at(0));
+            }
+            let open = |admission| why(admission) == Some(Why::Breaker);
+            assert_eq!(open(key.health.look(None, at(1))), of_key, "{kind:?}");
+            assert_eq!(open(key.origin.look(None, at(1))), of_origin, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn calls_without_a_model() {
+        let policy = Policy { rate_scope: RateScope::Model, signed_again: false };
+        let after = |class| {
+            let key = key("k");
+            judge(Kind::Answer(class), ANSWERED, &policy).record(&key, None, Some(at(9)), at(0));
+            key.health.look(None, at(1))
+        };
+        assert_eq!(after(FaultClass::ModelAccess), Admission::Free, "nothing to bar");
+        assert_eq!(after(FaultClass::Rate), Admission::Barred { until: at(9), why: Why::Cooling });
+        assert_eq!(why(after(FaultClass::Credential)), Some(Why::Unauthorized));
+    }
+
+    #[test]
+    fn a_probe_is_given_back_whatever_happens() {
+        let policy = Policy { rate_scope: RateScope::Model, signed_again: false };
+        let model = UpstreamModel::new("m");
+        for end in 0..4 {
+            let key = key("k");
+            key.health.record(None, crate::health::Outcome::Bench, at(0));
+            assert_eq!(key.health.admits(Some(&model), at(600)), Admission::Probe);
+            match end {
+                0 => untold(&key, Some(&model), at(601)),
+                1 => {
+                    judge(Kind::Answer(FaultClass::Caller), ANSWERED, &policy).record(&key, Some(&model), None, at(601))
+                }
+                2 => judge(Kind::Connect, Sent::Never, &policy).record(&key, Some(&model), None, at(601)),
+                _ => judge(Kind::Answer(FaultClass::Rate), ANSWERED, &policy).record(&key, Some(&model), None, at(601)),
+            }
+            assert_eq!(key.health.look(None, at(601)), Admission::Probe, "{end}");
+        }
+    }
+}

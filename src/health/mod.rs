@@ -228,3 +228,186 @@ pub fn stricter(a: Admission, b: Admission) -> Admission {
     };
     if rank(b) > rank(a) { b } else { a }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits::{MODEL_BARS_MAX, PROBE_SPAN, RAMP_SPAN};
+
+    const START: Ticks = Ticks(1_000_000);
+
+    fn model(name: &str) -> UpstreamModel {
+        UpstreamModel::new(name)
+    }
+
+    fn at(seconds: u64) -> Ticks {
+        START.after(Duration::from_secs(seconds))
+    }
+
+    fn barred(admission: Admission) -> Option<(Why, u64)> {
+        match admission {
+            Admission::Barred { until, why } => Some((why, until.since(START).as_secs())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn fresh() {
+        let health = KeyHealth::default();
+        assert_eq!(health.admits(None, Ticks(0)), Admission::Free);
+        assert_eq!(health.admits(Some(&model("m")), START), Admission::Free);
+        assert_eq!(health.standing(START), Standing::Unknown);
+        health.record(None, Outcome::Success, START);
+        assert_eq!(health.standing(START), Standing::Good);
+        health.listed(false);
+        assert_eq!(health.standing(START), Standing::ListModelsFailed);
+        health.record(None, Outcome::Success, START);
+        assert_eq!(health.standing(START), Standing::Good);
+    }
+
+    #[test]
+    fn bench_and_single_probe() {
+        let health = KeyHealth::default();
+        health.record(None, Outcome::Bench, START);
+        assert_eq!(barred(health.admits(None, at(599))), Some((Why::Unauthorized, 600)));
+        assert_eq!(barred(health.admits(Some(&model("m")), at(1))), Some((Why::Unauthorized, 600)));
+        assert_eq!(health.standing(at(1)), Standing::Barred { until: at(600), why: Why::Unauthorized });
+        // A success of a request that began before does not end the bench.
+        health.record(None, Outcome::Success, at(1));
+        assert!(barred(health.admits(None, at(2))).is_some());
+
+        assert_eq!(health.look(None, at(600)), Admission::Probe);
+        assert_eq!(health.standing(at(600)), Standing::HalfOpen { why: Why::Unauthorized });
+        assert_eq!(health.admits(None, at(600)), Admission::Probe);
+        assert_eq!(barred(health.admits(None, at(601))).map(|(why, _)| why), Some(Why::Probing));
+        // Refused again: benched again.
+        health.record(None, Outcome::Bench, at(602));
+        assert_eq!(barred(health.admits(None, at(603))), Some((Why::Unauthorized, 1202)));
+        // And good at last: back by and by.
+        assert_eq!(health.admits(None, at(1202)), Admission::Probe);
+        health.record(None, Outcome::Success, at(1203));
+        assert_eq!(health.admits(None, at(1203)), Admission::Ramping { permille: 100 });
+        assert_eq!(health.admits(None, at(1208)), Admission::Ramping { permille: 550 });
+        assert_eq!(health.admits(None, at(1203).after(RAMP_SPAN)), Admission::Free);
+    }
+
+    #[test]
+    fn a_probe_that_never_reports() {
+        let health = KeyHealth::default();
+        health.record(None, Outcome::Bench, START);
+        assert_eq!(health.admits(None, at(600)), Admission::Probe);
+        assert!(barred(health.admits(None, at(600))).is_some());
+        health.record(None, Outcome::Untold, at(601));
+        assert_eq!(health.admits(None, at(601)), Admission::Probe, "the caller left: the next one probes");
+        assert_eq!(health.admits(None, at(601).after(PROBE_SPAN)), Admission::Probe, "lost: the next one probes");
+    }
+
+    #[test]
+    fn cool_downs() {
+        let health = KeyHealth::default();
+        let cool = |seconds: u64, now: u64| health.record(None, Outcome::Cool { until: Some(at(seconds)) }, at(now));
+        cool(20, 0);
+        // The longest deadline wins, whatever the order.
+        cool(10, 1);
+        assert_eq!(barred(health.admits(None, at(19))), Some((Why::Cooling, 20)));
+        cool(40, 2);
+        assert_eq!(barred(health.admits(None, at(19))), Some((Why::Cooling, 40)));
+        // The upstream said when: no probe, but not the whole share at once.
+        assert_eq!(health.admits(None, at(40)), Admission::Ramping { permille: 100 });
+        assert_eq!(health.admits(None, at(50)), Admission::Free);
+        // Clamped, and the default.
+        cool(100_000, 100);
+        assert_eq!(barred(health.admits(None, at(101))), Some((Why::Cooling, 3700)));
+        let other = KeyHealth::default();
+        other.record(None, Outcome::Cool { until: Some(START) }, START);
+        assert_eq!(barred(other.look(None, START)), Some((Why::Cooling, 1)));
+        let third = KeyHealth::default();
+        third.record(None, Outcome::Cool { until: None }, START);
+        assert_eq!(barred(third.look(None, START)), Some((Why::Cooling, 30)));
+    }
+
+    #[test]
+    fn bars_of_single_models() {
+        let health = KeyHealth::default();
+        let (a, b) = (model("a"), model("b"));
+        health.record(Some(&a), Outcome::Bench, START);
+        health.record(Some(&b), Outcome::Cool { until: Some(at(5)) }, START);
+        assert_eq!(barred(health.admits(Some(&a), at(1))), Some((Why::ModelAccess, 600)));
+        assert_eq!(barred(health.admits(Some(&b), at(1))), Some((Why::Cooling, 5)));
+        assert_eq!(health.admits(Some(&model("c")), at(1)), Admission::Free);
+        assert_eq!(health.admits(None, at(1)), Admission::Free);
+        assert_eq!(health.standing(at(1)), Standing::Unknown);
+        assert_eq!(health.admits(Some(&a), at(600)), Admission::Probe);
+        assert!(barred(health.admits(Some(&a), at(600))).is_some());
+        health.record(Some(&a), Outcome::Success, at(601));
+        assert_eq!(health.admits(Some(&a), at(601).after(RAMP_SPAN)), Admission::Free);
+    }
+
+    #[test]
+    fn one_model_too_many() {
+        let health = KeyHealth::default();
+        for n in 0..MODEL_BARS_MAX as u64 {
+            let until = Outcome::Cool { until: Some(at(100 + n)) };
+            health.record(Some(&model(&n.to_string())), until, START);
+        }
+        // One that would end before all others is not kept; a longer one replaces the first to end.
+        health.record(Some(&model("short")), Outcome::Cool { until: Some(at(50)) }, START);
+        assert_eq!(health.look(Some(&model("short")), START), Admission::Free);
+        health.record(Some(&model("long")), Outcome::Bench, START);
+        assert!(barred(health.look(Some(&model("long")), START)).is_some());
+        assert_eq!(health.look(Some(&model("0")), START), Admission::Free);
+        assert!(barred(health.look(Some(&model("1")), START)).is_some());
+        // Ended bars give way first.
+        health.record(Some(&model("new")), Outcome::Cool { until: Some(at(130)) }, at(120));
+        assert!(barred(health.look(Some(&model("new")), at(121))).is_some());
+        assert!(barred(health.look(Some(&model("31")), at(121))).is_some());
+    }
+
+    #[test]
+    fn breaker() {
+        let health = KeyHealth::default();
+        let fail = |times: u32, now: u64| (0..times).for_each(|_| health.record(None, Outcome::Failure, at(now)));
+        fail(BREAKER_FAILURES - 1, 0);
+        health.record(None, Outcome::Success, START);
+        fail(BREAKER_FAILURES - 1, 0);
+        assert_eq!(health.admits(None, START), Admission::Free, "only failures in a row count");
+        fail(1, 0);
+        assert_eq!(barred(health.admits(None, at(4))), Some((Why::Breaker, 5)));
+        // Each failed probe doubles the rest, up to the bound.
+        let mut now = 5;
+        for span in [10, 20, 40, 60, 60] {
+            assert_eq!(health.admits(None, at(now)), Admission::Probe, "at {now}");
+            fail(1, now);
+            now += span;
+            assert_eq!(barred(health.admits(None, at(now - 1))), Some((Why::Breaker, now)));
+        }
+        assert_eq!(health.admits(None, at(now)), Admission::Probe);
+        // A 429 is no proof of health, but gives the probe back.
+        health.record(Some(&model("m")), Outcome::Cool { until: None }, at(now));
+        assert_eq!(health.admits(None, at(now)), Admission::Probe);
+        health.record(None, Outcome::Success, at(now));
+        health.record(None, Outcome::Success, at(now));
+        assert!(matches!(health.admits(None, at(now)), Admission::Ramping { .. }));
+        // Healed: the next opening is short again.
+        fail(BREAKER_FAILURES, now);
+        assert_eq!(barred(health.admits(None, at(now))), Some((Why::Breaker, now + 5)));
+    }
+
+    #[test]
+    fn one_probe_among_many_threads() {
+        for round in 0..50 {
+            let health = Arc::new(KeyHealth::default());
+            health.record(None, Outcome::Bench, START);
+            if round % 2 == 0 {
+                health.record(Some(&model("m")), Outcome::Bench, START);
+            }
+            let ask = |health: Arc<KeyHealth>| move || health.admits(Some(&model("m")), at(700)) == Admission::Probe;
+            let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(ask(Arc::clone(&health)))).collect();
+            let probes = threads.into_iter().map(|t| t.join().unwrap()).filter(|probe| *probe).count();
+            assert_eq!(probes, 1);
+        }
+    }
+}

@@ -102,3 +102,87 @@ fn retire<K: Eq + Hash>(cells: &mut HashMap<K, Entry>, now: Ticks) {
     let newest_to_go = *newest_to_go;
     cells.retain(|_, entry| entry.unheld_since.is_none_or(|since| since > newest_to_go));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::hash::FingerprintKey;
+    use crate::health::Outcome;
+
+    fn at(seconds: u64) -> Ticks {
+        Ticks::default().after(Duration::from_secs(seconds))
+    }
+
+    fn fingerprint(secret: &str) -> Fingerprint {
+        Fingerprint::of(&FingerprintKey::new([1; 32]), [Some(secret)])
+    }
+
+    #[test]
+    fn same_key_same_cell() {
+        let mut registry = Registry::new();
+        let (id, hash) = (KeyId::new("k"), ConfigHash::of_bytes(b"1"));
+        let first = registry.key(&id, hash, fingerprint("a"));
+        first.record(None, Outcome::Bench, at(0));
+        assert!(Arc::ptr_eq(&first, &registry.key(&id, hash, fingerprint("a"))));
+        for other in [
+            registry.key(&KeyId::new("l"), hash, fingerprint("a")),
+            registry.key(&id, ConfigHash::of_bytes(b"2"), fingerprint("a")),
+            registry.key(&id, hash, fingerprint("b")),
+        ] {
+            assert!(!Arc::ptr_eq(&first, &other));
+            assert_eq!(other.look(None, at(0)), crate::health::Admission::Free);
+        }
+        assert!(Arc::ptr_eq(&registry.origin(TransportId(1)), &registry.origin(TransportId(1))));
+    }
+
+    #[test]
+    fn retired_cells_come_back_for_an_hour() {
+        let mut registry = Registry::new();
+        let (id, hash) = (KeyId::new("k"), ConfigHash::of_bytes(b"1"));
+        let held = registry.key(&id, hash, fingerprint("a"));
+        held.record(None, Outcome::Bench, at(0));
+        drop(held);
+        registry.prune([], at(10));
+        registry.prune([], at(3609));
+        let back = registry.key(&id, hash, fingerprint("a"));
+        assert_ne!(back.look(None, at(1)), crate::health::Admission::Free, "remembered");
+        registry.prune([], at(3610));
+        drop(back);
+        registry.prune([], at(3611));
+        registry.prune([], at(7210));
+        assert_eq!(registry.sizes(), (1, 0), "the hour begins anew");
+        registry.prune([], at(7211));
+        assert_eq!(registry.sizes(), (0, 0));
+    }
+
+    #[test]
+    fn retired_cells_are_bounded() {
+        let mut registry = Registry::new();
+        let held = registry.origin(TransportId(u64::MAX));
+        for n in 0..3 {
+            for m in 0..2000 {
+                registry.origin(TransportId(n * 2000 + m));
+            }
+            registry.prune([], at(n));
+        }
+        // The oldest batch went; what is held does not count.
+        assert_eq!(registry.sizes(), (0, 4001));
+        drop(held);
+    }
+
+    #[test]
+    fn lists() {
+        let mut registry = Registry::new();
+        let (a, b) = (ProviderName::new("a"), ProviderName::new("b"));
+        assert!(registry.set_listed(&a, vec!["x".into()]));
+        assert!(!registry.set_listed(&a, vec!["x".into()]));
+        assert!(registry.set_listed(&a, vec!["y".into()]));
+        assert!(registry.set_listed(&b, vec!["z".into(); MODEL_LIST_ENTRIES_MAX + 1]));
+        assert_eq!(registry.listed()["b"].len(), MODEL_LIST_ENTRIES_MAX);
+        registry.prune([&a], at(0));
+        assert_eq!(registry.listed().len(), 1);
+        assert_eq!(*registry.listed()["a"], ["y".into()]);
+    }
+}

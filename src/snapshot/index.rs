@@ -295,3 +295,204 @@ fn names_of(key: &Key) -> Vec<Box<str>> {
     let only = key.ready.as_ref().ok().and_then(|ready| ready.only_model.clone());
     allowed.iter().cloned().chain(key.aliases.folded.keys().cloned()).chain(only).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fixture::{key, provider};
+    use super::*;
+
+    /// bifrost.md 11.3, and what an alias does.
+    #[test]
+    fn permission() {
+        let fast = [("fast", "gpt-4o-mini")];
+        let chain = [("a", "b"), ("b", "c")];
+        let other_case = [("Fast", "gpt-4o-mini")];
+        for (models, denied, aliases, ask, upstream) in [
+            (&["*"][..], &[][..], &[][..], "gpt-4o", Some("gpt-4o")),
+            (&[], &[], &[], "gpt-4o", None),
+            (&["gpt-4o"], &[], &[], "GPT-4O", Some("GPT-4O")),
+            (&["GPT-4o"], &[], &[], "gpt-4O", Some("gpt-4O")),
+            (&["gpt-4o"], &["gpt-4o"], &[], "gpt-4o", None),
+            (&["*"], &["*"], &[], "any", None),
+            (&["*"], &["gpt-4o"], &[], "gpt-4o-mini", Some("gpt-4o-mini")),
+            (&["*"], &["gpt-4o"], &[], "GPT-4o", None),
+            (&["gpt-4o"], &[], &[], "gpt-4o-mini", None),
+            (&["fast"], &[], &fast, "fast", Some("gpt-4o-mini")),
+            (&["gpt-4o-mini"], &[], &fast, "fast", None),
+            (&["gpt-4o-mini"], &[], &fast, "gpt-4o-mini", Some("gpt-4o-mini")),
+            (&["*"], &[], &chain, "a", Some("b")),
+            (&["*"], &[], &chain, "b", Some("c")),
+            (&["fast"], &[], &other_case, "FAST", Some("gpt-4o-mini")),
+            (&["*"], &["fast"], &other_case, "fast", None),
+        ] {
+            let key = key("k").models(models).deny(denied).alias(aliases);
+            let ask = ModelName::new(ask);
+            let folded = ask.folded();
+            let allowed = key.ineligible(Some(&folded), false).is_none();
+            assert_eq!(allowed, key.rule.allows(&folded));
+            let got = allowed.then(|| key.upstream_model(&ask));
+            assert_eq!(got.as_ref().map(UpstreamModel::as_str), upstream, "{models:?} {denied:?} {aliases:?} {ask}");
+        }
+    }
+
+    #[test]
+    fn exact_alias_before_folded() {
+        let key = key("k").alias(&[("Fast", "upper"), ("fast", "lower"), ("FAST", "loud")]);
+        for (ask, upstream) in [("Fast", "upper"), ("fast", "lower"), ("FAST", "loud"), ("fASt", "loud"), ("x", "x")] {
+            assert_eq!(key.upstream_model(&ModelName::new(ask)).as_str(), upstream, "{ask}");
+        }
+        assert_eq!(key.aliases.names.len(), 3);
+    }
+
+    #[test]
+    fn the_one_model_of_a_server() {
+        let key = key("k").only("llama-3").alias(&[("fast", "Llama-3"), ("slow", "other")]);
+        for (ask, why) in [
+            ("llama-3", None),
+            ("fast", None),
+            ("slow", Some(Ineligible::OtherModel)),
+            ("gpt", Some(Ineligible::OtherModel)),
+        ] {
+            assert_eq!(key.ineligible(Some(ask), false), why, "{ask}");
+        }
+        let provider = provider("vllm", vec![key, super::super::fixture::key("general")]);
+        let keys_for = |model: &str| provider.pools.of(Some(model), false).tiers[0].draws.len();
+        assert_eq!((keys_for("llama-3"), keys_for("fast"), keys_for("slow"), keys_for("gpt")), (2, 2, 1, 1));
+    }
+
+    #[test]
+    fn tiers_and_weights() {
+        let keys = vec![
+            key("late").priority(600),
+            key("a").weight(1.0),
+            key("b").weight(3.0),
+            key("drained").weight(0.0),
+            key("first").priority(0).weight(0.0),
+            key("first too").priority(0).weight(0.0),
+        ];
+        let provider = provider("openai", keys);
+        let tiers = &provider.pools.of(Some("m"), false).tiers;
+        let shown: Vec<_> = tiers.iter().map(|t| (t.priority.value(), t.draws.clone(), t.drained.clone())).collect();
+        let third = 1.0 / 3.0;
+        assert_eq!(
+            shown,
+            [
+                // All zero: evenly, none drained.
+                (0, vec![(4, 1.0), (5, 2.0)], vec![]),
+                (500, vec![(1, third), (2, third + 1.0)], vec![3]),
+                (600, vec![(0, 1.0)], vec![]),
+            ]
+        );
+    }
+
+    #[test]
+    fn weights_at_the_edges_of_a_double() {
+        for (weights, draws) in [
+            (&[0.001, 0.001][..], 2),
+            (&[5e-324, 5e-324], 2),
+            (&[f64::MAX, f64::MAX], 2),
+            (&[1e-300, 1e-301], 2),
+            // Nothing beside the largest: never drawn while it is there.
+            (&[1e300, 1e-300], 1),
+            (&[1.0, 0.0], 1),
+        ] {
+            let keys = weights.iter().enumerate().map(|(i, w)| key(&i.to_string()).weight(*w)).collect();
+            let provider = provider("openai", keys);
+            let tier = &provider.pools.any.tiers[0];
+            assert_eq!(tier.draws.len(), draws, "{weights:?}");
+            assert_eq!(tier.draws.len() + tier.drained.len(), weights.len());
+            assert!(tier.draws.iter().all(|(_, sum)| sum.is_finite() && *sum > 0.0));
+        }
+    }
+
+    #[test]
+    fn bare_names() {
+        let providers: Vec<_> = [
+            provider("openai", vec![key("a").models(&["GPT-x", "shared"]), key("b").priority(100)]),
+            provider(
+                "my-vllm",
+                vec![key("c").alias(&[("fast", "m")]).priority(50), key("d").models(&["shared"]).disabled()],
+            ),
+            provider(
+                "groq",
+                vec![key("e").models(&["shared"]).deny(&["shared"]), key("f").unready().models(&["gone"])],
+            ),
+        ]
+        .into_iter()
+        .map(Arc::new)
+        .collect();
+        let listed = Listed::from([("groq".into(), Arc::from(vec!["Llama-9".into(), "shared".into()]))]);
+        let index = build(&providers, &listed);
+        let named =
+            |name: &str| index.named.get(name).map(|g| g.iter().map(|(p, at)| (p.value(), *at)).collect::<Vec<_>>());
+        assert_eq!(named("gpt-x"), Some(vec![(100, 0), (500, 0)]));
+        assert_eq!(named("fast"), Some(vec![(50, 1)]));
+        // Interleaved by priority; my-vllm by its general key; groq names it and nobody there may.
+        assert_eq!(named("shared"), Some(vec![(50, 1), (100, 0), (500, 0), (500, 2)]));
+        assert_eq!(named("gone"), Some(vec![(500, 2)]));
+        assert!(named("GPT-x").is_none() && named("other").is_none());
+        assert_eq!(index.listed["llama-9"], [(Priority::DEFAULT, 2)]);
+        assert_eq!(index.by_name["my-vllm"], 1);
+    }
+
+    #[test]
+    fn allowed_requests() {
+        let only = |names: &[&str]| AllowedRequests::Only(names.iter().map(|n| (*n).into()).collect());
+        for (allowed, operation, stream, expected) in [
+            (AllowedRequests::All, Operation::Other, true, true),
+            (only(&[]), Operation::ChatCompletion, false, false),
+            (only(&["chat_completion"]), Operation::ChatCompletion, false, true),
+            (only(&["chat_completion"]), Operation::ChatCompletion, true, false),
+            (only(&["chat_completion_stream"]), Operation::ChatCompletion, true, true),
+            (only(&["chat_completion_stream"]), Operation::ChatCompletion, false, false),
+            (only(&["file_upload"]), Operation::Files, false, true),
+            (only(&["batch_create"]), Operation::Files, false, false),
+            (only(&["batch_create"]), Operation::Batches, false, true),
+        ] {
+            assert_eq!(allowed.permits(operation, stream), expected, "{allowed:?} {operation:?} {stream}");
+        }
+    }
+
+    fn any_key() -> impl Strategy<Value = Key> {
+        let names = proptest::collection::vec(0usize..4, 0..3);
+        (names.clone(), names, any::<[bool; 4]>(), 0u16..3, 0usize..4).prop_map(
+            |(allow, deny, flags, priority, only)| {
+                const NAMES: [&str; 4] = ["a", "b", "c", "fast"];
+                let pick = |at: &[usize]| at.iter().map(|at| NAMES[*at]).collect::<Vec<_>>();
+                let [all, enabled, batch, ready] = flags;
+                let mut made = key("k").deny(&pick(&deny)).priority(priority).alias(&[("fast", "a")]);
+                if !all {
+                    made = made.models(&pick(&allow));
+                }
+                if only < 2 {
+                    made = made.only(NAMES[only]);
+                }
+                made.for_batch = batch;
+                made.enabled = enabled;
+                if ready { made } else { made.unready() }
+            },
+        )
+    }
+
+    proptest! {
+        /// A pool holds exactly the keys that are eligible one by one, once each, in priority order.
+        #[test]
+        fn pools_say_what_keys_say(keys in proptest::collection::vec(any_key(), 0..8)) {
+            let keys: Vec<_> = keys.into_iter().map(Arc::new).collect();
+            let pools = pools(&keys);
+            for model in [None, Some("a"), Some("b"), Some("c"), Some("fast"), Some("other")] {
+                for batch in [false, true] {
+                    let tiers = &pools.of(model, batch).tiers;
+                    prop_assert!(tiers.is_sorted_by(|a, b| a.priority < b.priority));
+                    let mut held: Vec<u32> =
+                        tiers.iter().flat_map(|t| t.draws.iter().map(|(at, _)| *at).chain(t.drained.iter().copied())).collect();
+                    held.sort_unstable();
+                    let eligible: Vec<u32> = (0..).zip(&keys).filter(|(_, k)| k.ineligible(model, batch).is_none()).map(|(at, _)| at).collect();
+                    prop_assert_eq!(held, eligible, "{:?} {}", model, batch);
+                }
+            }
+        }
+    }
+}

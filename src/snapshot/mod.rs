@@ -5,6 +5,8 @@
 
 pub mod compile;
 pub mod diff;
+#[cfg(test)]
+pub mod fixture;
 pub mod index;
 pub mod resolve;
 
