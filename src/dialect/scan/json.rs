@@ -1,12 +1,13 @@
 //! The push scanner over a JSON object.
 //!
-//! A pushdown automaton over the whole grammar, a byte at a time between strings and by memchr
-//! inside them. It refuses what is not JSON, for a lenient upstream must not see another object than
+//! A pushdown automaton over the whole grammar, a byte at a time; `fast.rs` takes it over strings and
+//! over what lies below the top level. It refuses what is not JSON, for a lenient upstream must not see another object than
 //! we do. Two things it leaves to the upstream, since neither moves a member: raw control characters
 //! and broken UTF-8 inside strings that it does not read.
 
 use smallvec::SmallVec;
 
+use super::fast::{self, Below, Next};
 use super::number::Digits;
 use super::token::{MODEL_TOKEN_BYTES_MAX, NAME_TOKEN_BYTES_MAX, decode, spelled_like_model, which};
 use super::{Fallbacks, Field, Found, Member, ScanError, ScanFault};
@@ -14,9 +15,6 @@ use crate::limits::{BODY_DEPTH_MAX, FALLBACKS_MAX};
 
 /// One bit per level says object or array.
 const _: () = assert!(BODY_DEPTH_MAX <= u128::BITS as usize);
-
-/// Short strings are stepped through; memchr pays off from about here on.
-const STEP_BYTES: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -132,10 +130,14 @@ impl Scanner {
                     at + 1
                 }
                 _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => at + 1,
-                _ => {
-                    self.structure(byte, at);
-                    at + 1
-                }
+                State::FirstName | State::Name if byte == b'"' && self.depth == 1 => self.top_name(chunk, at),
+                _ => match self.below(chunk, at) {
+                    seen if seen > at => seen,
+                    _ => {
+                        self.structure(byte, at);
+                        at + 1
+                    }
+                },
             };
         }
         self.base += chunk.len();
@@ -168,17 +170,41 @@ impl Scanner {
         self.error = Some(ScanError { fault, at: self.base + at });
     }
 
+    /// The quick way through what lies below the top level; returns where it stopped. Not for
+    /// `fallbacks`, whose strings are wanted.
+    fn below(&mut self, chunk: &[u8], at: usize) -> usize {
+        if self.depth < 2 || self.member.is_some() {
+            return at;
+        }
+        let next = match self.state {
+            State::FirstName => Next::FirstName,
+            State::Name => Next::Name,
+            State::Colon => Next::Colon,
+            State::Value => Next::Value,
+            State::FirstItem => Next::FirstItem,
+            State::After => Next::After,
+            _ => return at,
+        };
+        let mut below = Below { next, depth: self.depth, objects: self.objects };
+        let end = below.run(chunk, at, BODY_DEPTH_MAX);
+        self.depth = below.depth;
+        self.objects = below.objects;
+        self.state = match below.next {
+            Next::FirstName => State::FirstName,
+            Next::Name => State::Name,
+            Next::Colon => State::Colon,
+            Next::Value => State::Value,
+            Next::FirstItem => State::FirstItem,
+            Next::After => State::After,
+        };
+        end
+    }
+
     /// One byte outside of strings, numbers and words.
     fn structure(&mut self, byte: u8, at: usize) {
         match (self.state, byte) {
             (State::Value | State::FirstItem, b'"') => self.value_text(at),
-            (State::FirstName | State::Name, b'"') => {
-                let top = self.depth == 1;
-                if top {
-                    self.name_start = self.base + at;
-                }
-                self.begin_text(if top { Role::TopName } else { Role::Name }, at);
-            }
+            (State::FirstName | State::Name, b'"') => self.begin_text(Role::Name, at),
             (State::Colon, b':') => self.state = State::Value,
             (State::After, b',') => self.comma(at),
             (State::After, b'}') | (State::FirstName, b'}') if self.in_object() => self.close(at),
@@ -257,10 +283,10 @@ impl Scanner {
             }
             b'f' => self.state = State::Word(b"alse"),
             b'n' => self.state = State::Word(b"ull"),
-            b'-' => self.state = State::Number(Digits::Minus),
-            b'0' => self.state = State::Number(Digits::Zero),
-            b'1'..=b'9' => self.state = State::Number(Digits::Whole),
-            _ => self.fail(ScanFault::Syntax, at),
+            _ => match Digits::first(byte) {
+                Some(digits) => self.state = State::Number(digits),
+                None => self.fail(ScanFault::Syntax, at),
+            },
         }
     }
 
@@ -300,33 +326,48 @@ impl Scanner {
         }
     }
 
+    /// The name of a top-level member begins at `at`: read in one go where it is plain and whole.
+    fn top_name(&mut self, chunk: &[u8], at: usize) -> usize {
+        self.name_start = self.base + at;
+        let behind = chunk.get(at + 1..).unwrap_or_default();
+        let end = fast::special(behind).map_or(chunk.len(), |length| at + 1 + length);
+        match chunk.get(at..=end) {
+            Some(token) if token.ends_with(b"\"") => {
+                self.name_end(token, end);
+                end + 1
+            }
+            _ => {
+                self.begin_text(Role::TopName, at);
+                at + 1
+            }
+        }
+    }
+
     /// Whether the string being read is one that we look at.
     fn keeps(&self) -> bool {
         matches!(self.role, Role::TopName | Role::Model | Role::Fallback)
     }
 
-    /// Inside a string, up to its end, a backslash or the end of the chunk.
+    /// Inside a string, up to its end, an escape or the end of the chunk.
     fn text(&mut self, chunk: &[u8], at: usize) -> usize {
-        let rest = chunk.get(at..).unwrap_or_default();
-        let near = rest.iter().take(STEP_BYTES).position(|byte| matches!(byte, b'"' | b'\\'));
-        let length = near.or_else(|| {
-            let far = rest.get(STEP_BYTES..)?;
-            memchr::memchr2(b'"', b'\\', far).map(|index| index + STEP_BYTES)
-        });
-        let stop = length.and_then(|length| rest.get(length));
-        let end = at + length.unwrap_or(rest.len());
+        let stop = match self.keeps() {
+            true => fast::special(chunk.get(at..).unwrap_or_default()).map_or(chunk.len(), |length| at + length),
+            false => match fast::text(chunk, at) {
+                fast::Text::End(end) | fast::Text::More(end) => end,
+            },
+        };
         if self.keeps() {
-            self.keep(chunk.get(at..end).unwrap_or_default());
+            self.keep(chunk.get(at..stop).unwrap_or_default());
         }
-        match stop {
-            None => return end,
-            Some(b'"') => self.text_end(end),
+        match chunk.get(stop) {
+            None => return stop,
+            Some(b'"') => self.text_end(stop),
             Some(_) => {
                 self.keep_byte(b'\\');
                 self.state = State::Escape;
             }
         }
-        end + 1
+        stop + 1
     }
 
     /// Adds to the token; one that is too long stays too long and is judged at its end.
@@ -359,8 +400,8 @@ impl Scanner {
         match self.role {
             Role::Name => self.state = State::Colon,
             Role::TopName => {
-                self.state = State::Colon;
-                self.name_end(at);
+                let token = std::mem::take(&mut self.token);
+                self.name_end(&token, at);
             }
             Role::Plain => self.value_end(at + 1),
             Role::Model => {
@@ -388,11 +429,12 @@ impl Scanner {
     }
 
     /// The name of a top-level member is complete.
-    fn name_end(&mut self, at: usize) {
+    fn name_end(&mut self, token: &[u8], at: usize) {
+        self.state = State::Colon;
         self.members += 1;
-        self.member = which(&self.token);
+        self.member = which(token);
         let twice = match self.member {
-            None if spelled_like_model(&self.token) => Some(Member::Model),
+            None if spelled_like_model(token) => Some(Member::Model),
             None => None,
             Some(Member::Model) => std::mem::replace(&mut self.model_seen, true).then_some(Member::Model),
             Some(Member::Stream) => std::mem::replace(&mut self.stream_seen, true).then_some(Member::Stream),

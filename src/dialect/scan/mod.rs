@@ -6,6 +6,7 @@
 //! `model` would otherwise slip past a whitelist.
 
 mod boundary;
+mod fast;
 mod json;
 pub mod multipart;
 mod number;

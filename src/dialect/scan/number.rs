@@ -15,6 +15,16 @@ pub(super) enum Digits {
 }
 
 impl Digits {
+    /// The byte begins a number, or none.
+    pub(super) fn first(byte: u8) -> Option<Self> {
+        match byte {
+            b'-' => Some(Self::Minus),
+            b'0' => Some(Self::Zero),
+            b'1'..=b'9' => Some(Self::Whole),
+            _ => None,
+        }
+    }
+
     /// The byte is the next of this number, or none of it.
     pub(super) fn next(self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {

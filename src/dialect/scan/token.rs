@@ -37,6 +37,10 @@ pub(super) fn decode(token: &[u8]) -> Option<String> {
     if token.len() > MODEL_TOKEN_BYTES_MAX {
         return None;
     }
-    let name: String = serde_json::from_slice(token).ok()?;
+    let plain = token.iter().all(|byte| !matches!(byte, b'\\' | 0..=0x1f));
+    let name = match token {
+        [b'"', text @ .., b'"'] if plain => std::str::from_utf8(text).ok()?.to_owned(),
+        _ => serde_json::from_slice(token).ok()?,
+    };
     (name.len() <= MODEL_NAME_BYTES_MAX).then_some(name)
 }
