@@ -141,8 +141,9 @@ pub const MODEL_NAME_BYTES_MAX: usize = 1024;
 pub const FALLBACKS_MAX: usize = 16;
 /// Nesting that the body scanner follows; serde_json's own bound.
 pub const BODY_DEPTH_MAX: usize = 128;
-/// Bytes of a form that may come before its `model` part.
-pub const MULTIPART_MODEL_WITHIN_BYTES: usize = 64 * 1024;
+/// Bytes of a form that may come before its `model` part. SDKs write parts in the order in which
+/// the caller named them, so a whole audio file (25 MB at OpenAI) may stand in front.
+pub const MULTIPART_MODEL_WITHIN_BYTES: usize = 32 * 1024 * 1024;
 /// Header lines of one part of a form.
 pub const PART_HEADER_BYTES_MAX: usize = 8 * 1024;
 /// A server-sent event beyond this is relayed unread.

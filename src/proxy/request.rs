@@ -5,9 +5,13 @@
 //! builds a tree. What goes upstream is made by [`Inbound::body_for`]: the same bytes, spliced.
 
 use std::borrow::Cow;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::header;
 use http::request::Parts;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
@@ -15,8 +19,8 @@ use smallvec::SmallVec;
 use crate::chunks::{Chunks, Edit};
 use crate::dialect::BodyKind;
 use crate::dialect::scan::multipart::{Boundary, FormFault, FormScanner, FormState};
-use crate::dialect::scan::{Found, Scanner};
-use crate::error::{GatewayError, Kind};
+use crate::dialect::scan::{Field, Found, Scanner};
+use crate::error::{BoxError, GatewayError, Kind};
 use crate::id::{ModelName, UpstreamModel};
 use crate::limits::MULTIPART_MODEL_WITHIN_BYTES;
 use crate::server::{BodyError, Flowing, read_held};
@@ -37,10 +41,7 @@ enum RequestBody {
     /// Whole and replayable.
     Held(Chunks),
     /// Begun to be read; can be sent once.
-    Flowing {
-        head: Chunks,
-        rest: Flowing<Incoming>,
-    },
+    Flowing { head: Chunks, rest: Flowing<Incoming>, form: Option<Box<FormScanner>> },
     /// A flowing body that was sent.
     Gone,
 }
@@ -49,7 +50,8 @@ enum RequestBody {
 enum Scanned {
     Nothing,
     Json(Found),
-    Form(FormScanner),
+    /// The `model` part of a form.
+    Form(Field),
 }
 
 impl Inbound {
@@ -68,13 +70,14 @@ impl Inbound {
             ));
         }
         let content_type = content_type(&parts).into_owned();
+        let is_json = content_type.starts_with("application/json");
         match kind {
             BodyKind::None => Ok(Self::with(parts, RequestBody::Empty)),
             BodyKind::Json => Self::read_json(parts, incoming, limits, true).await,
+            // Images are edited by a form or by JSON that names a file.
+            BodyKind::Form if is_json => Self::read_json(parts, incoming, limits, true).await,
             BodyKind::Form => Self::read_form(parts, incoming, limits, &content_type).await,
-            BodyKind::ByContentType if content_type.starts_with("application/json") => {
-                Self::read_json(parts, incoming, limits, false).await
-            }
+            BodyKind::ByContentType if is_json => Self::read_json(parts, incoming, limits, false).await,
             BodyKind::ByContentType if content_type.starts_with("multipart/form-data") => {
                 Self::read_form(parts, incoming, limits, &content_type).await
             }
@@ -84,12 +87,12 @@ impl Inbound {
 
     /// A body that is passed on unread.
     pub fn flow(parts: Parts, incoming: Incoming, limits: &ServerLimits) -> Result<Self, GatewayError> {
-        if hyper::body::Body::is_end_stream(&incoming) {
+        if incoming.is_end_stream() {
             return Ok(Self::with(parts, RequestBody::Empty));
         }
         let rest = Flowing::new(incoming, limits.request_body_bytes_max, limits.body_timeout)
             .map_err(|error| body_error(error, limits))?;
-        Ok(Self::with(parts, RequestBody::Flowing { head: Chunks::new(), rest }))
+        Ok(Self::with(parts, RequestBody::Flowing { head: Chunks::new(), rest, form: None }))
     }
 
     fn with(parts: Parts, body: RequestBody) -> Self {
@@ -146,12 +149,21 @@ impl Inbound {
                 FormState::Refused(fault) => return Err(form_error(fault)),
             }
         }
-        if let Some(field) = form.model() {
+        let stream = form.stream();
+        let model = form.model().cloned();
+        if let Some(field) = &model {
             checked_model(&field.name)?;
         }
-        let mut inbound = Self::with(parts, RequestBody::Flowing { head, rest });
-        inbound.stream = form.stream();
-        inbound.found = Scanned::Form(form);
+        let body = if rest.is_end_stream() {
+            // Came whole: it can be sent again, and its end is judged before anything goes out.
+            form.finish().map_err(form_error)?;
+            RequestBody::Held(head)
+        } else {
+            RequestBody::Flowing { head, rest, form: Some(Box::new(form)) }
+        };
+        let mut inbound = Self::with(parts, body);
+        inbound.stream = stream;
+        inbound.found = model.map_or(Scanned::Nothing, Scanned::Form);
         Ok(inbound)
     }
 
@@ -160,7 +172,7 @@ impl Inbound {
         let field = match &self.found {
             Scanned::Nothing => None,
             Scanned::Json(found) => found.model.as_ref(),
-            Scanned::Form(form) => form.model(),
+            Scanned::Form(field) => Some(field),
         };
         field.map(|field| field.name.as_str())
     }
@@ -186,10 +198,15 @@ impl Inbound {
             RequestBody::Held(chunks) if edits.is_empty() => Some(UpstreamBody::held(chunks.clone())),
             RequestBody::Held(chunks) => Some(UpstreamBody::held(chunks.splice(&edits))),
             RequestBody::Flowing { .. } => {
-                let RequestBody::Flowing { head, rest } = std::mem::replace(&mut self.body, RequestBody::Gone) else {
+                let RequestBody::Flowing { head, rest, form } = std::mem::replace(&mut self.body, RequestBody::Gone)
+                else {
                     return None;
                 };
-                Some(UpstreamBody::flowing(head.splice(&edits), rest))
+                let head = head.splice(&edits);
+                Some(match form {
+                    Some(form) => UpstreamBody::flowing(head, ScannedForm { rest, form }),
+                    None => UpstreamBody::flowing(head, rest),
+                })
             }
             RequestBody::Gone => None,
         }
@@ -201,8 +218,43 @@ impl Inbound {
         match &self.found {
             Scanned::Nothing => SmallVec::new(),
             Scanned::Json(found) => found.edits(model),
-            Scanned::Form(form) => model.and_then(|model| form.edit(model)).into_iter().collect(),
+            Scanned::Form(field) => model.and_then(|model| field.edit_form(model)).into_iter().collect(),
         }
+    }
+}
+
+/// The rest of a form on its way: read to its end, so that a second `model` part cannot slip past a
+/// whitelist. A refusal breaks the upstream's request off before it is whole.
+struct ScannedForm {
+    rest: Flowing<Incoming>,
+    form: Box<FormScanner>,
+}
+
+impl Body for ScannedForm {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                let state = frame.data_ref().map(|chunk| self.form.push(chunk));
+                match state {
+                    Some(FormState::Refused(fault)) => Some(Err(fault.message().into())),
+                    _ => Some(Ok(frame)),
+                }
+            }
+            Some(Err(error)) => Some(Err(error.into())),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.rest.size_hint()
     }
 }
 

@@ -37,6 +37,9 @@ const RANKS: &[Rank] = &[
         may_import: &["snapshot::ListenSpec", "snapshot::ServerLimits", "snapshot::TlsFiles"],
     },
     Rank { module: "telemetry", rank: 4, may_import: &[] },
+    // Monotonic time as ticks; it fulfils the store's seam for clocks.
+    Rank { module: "clock", rank: 4, may_import: &["store"] },
+    Rank { module: "router", rank: 4, may_import: &["dialect"] },
     Rank { module: "ledger", rank: 4, may_import: &[] },
     Rank { module: "dispatch", rank: 4, may_import: &["snapshot", "provider", "health", "dialect"] },
     Rank { module: "project", rank: 4, may_import: &["dispatch", "snapshot", "health", "dialect"] },
@@ -49,12 +52,17 @@ const RANKS: &[Rank] = &[
         module: "proxy",
         rank: 5,
         may_import: &[
+            "clock",
+            "router::DataMatch",
             "dispatch",
             "project",
             "upstream",
             "identity",
             "ledger::affinity",
-            "server::body",
+            // Reading within bounds, nothing else of the server.
+            "server::BodyError",
+            "server::Flowing",
+            "server::read_held",
             "dialect",
             "config",
             "provider",
@@ -66,13 +74,16 @@ const RANKS: &[Rank] = &[
         module: "admin",
         rank: 5,
         may_import: &[
+            "clock",
+            "router",
             "store",
             "ledger",
             "project",
             "dispatch::explain",
             "identity",
             "upstream",
-            "server::body",
+            "server::BodyError",
+            "server::read_held",
             "dialect",
             "config",
             "provider",
@@ -80,7 +91,6 @@ const RANKS: &[Rank] = &[
             "snapshot",
         ],
     },
-    Rank { module: "router", rank: 6, may_import: &["dialect", "admin", "project"] },
     Rank { module: "app", rank: 7, may_import: &["*"] },
     Rank { module: "cli", rank: 8, may_import: &["*"] },
     Rank { module: "main", rank: 8, may_import: &["*"] },
@@ -263,8 +273,18 @@ fn provider_ids_are_literals_in_provider_alone() {
     assert!(ids.len() >= 20, "the catalogue has {} rows", ids.len());
     // router/: a path that is one provider's own (`/openai/…`) means that provider. The admin APIs'
     // vendor tables translate names of other APIs; mock/, import/ and cli/ name themselves.
-    let rooms =
-        ["provider/", "router/", "mock/", "import/", "cli/", "admin/modelux/", "admin/redeo/", "admin/bifrost/"];
+    // A model family of an alias is no provider, though it may be called the same.
+    let rooms = [
+        "provider/",
+        "router/",
+        "mock/",
+        "import/",
+        "cli/",
+        "admin/modelux/",
+        "admin/redeo/",
+        "admin/bifrost/",
+        "config/file/alias.rs",
+    ];
     let mut breaches = Breaches::new("provider ids as literals");
     for source in source::all().filter(|source| !rooms.iter().any(|room| source.path.starts_with(room))) {
         for (line, literal) in source.string_literals().into_iter().filter(|(_, literal)| ids.contains(literal)) {

@@ -109,6 +109,18 @@ pub struct FormScanner {
     stream: bool,
 }
 
+impl Field {
+    /// The edit that puts the upstream's model name in the place of the caller's in a form.
+    pub fn edit_form(&self, model: &str) -> Option<Edit> {
+        if self.name == model {
+            return None;
+        }
+        // A line break would end the value and begin a part of somebody's choice.
+        let with = if model.contains(['\r', '\n']) { Bytes::new() } else { Bytes::copy_from_slice(model.as_bytes()) };
+        Some(Edit { span: self.span.clone(), with })
+    }
+}
+
 impl FormScanner {
     /// `model_within`: bytes in which the value of the `model` part must begin.
     pub fn new(boundary: &Boundary, model_within: usize) -> Self {
@@ -152,14 +164,6 @@ impl FormScanner {
     /// A `stream` part that said `true` has passed.
     pub fn stream(&self) -> bool {
         self.stream
-    }
-
-    /// The edit that puts the upstream's model name in the place of the caller's.
-    pub fn edit(&self, model: &str) -> Option<Edit> {
-        let field = self.model.as_ref().filter(|field| field.name != model)?;
-        // A line break would end the value and begin a part of somebody's choice.
-        let with = if model.contains(['\r', '\n']) { Bytes::new() } else { Bytes::copy_from_slice(model.as_bytes()) };
-        Some(Edit { span: field.span.clone(), with })
     }
 
     /// The body has ended.

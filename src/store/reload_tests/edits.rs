@@ -375,7 +375,7 @@ fn model_lists_are_compiled_under_the_same_generation() {
     let mut rig = Rig::plain();
     let before = rig.store.snapshot();
     let list = |models: usize| Command::ModelsListed {
-        provider: "openai".into(),
+        provider: "up".into(),
         models: (0..models).map(|model| model.to_string().into()).collect(),
     };
     rig.commands.blocking_send(list(3)).unwrap();

@@ -80,12 +80,12 @@ fn the_model_is_replaced_in_place() {
     let body = [file(b"\x00\xff\r\n--not").as_slice(), plain("model", "whisper").as_bytes(), end().as_bytes()].concat();
     let mut scanner = scanner(64 * 1024);
     assert_eq!(scanner.push(&body), FormState::Known);
-    assert!(scanner.edit("whisper").is_none());
-    let edit = scanner.edit("azure-1").unwrap();
+    assert!(scanner.model().unwrap().edit_form("whisper").is_none());
+    let edit = scanner.model().unwrap().edit_form("azure-1").unwrap();
     let out = Chunks::from(Bytes::from(body.clone())).splice(&[edit]).flatten();
     let (upload, model) = (file(b"\x00\xff\r\n--not"), plain("model", "azure-1"));
     assert_eq!(&out[..], &[&upload, model.as_bytes(), end().as_bytes()].concat()[..]);
-    assert!(scanner.edit("a\r\n--x").is_some_and(|edit| edit.with.is_empty()));
+    assert!(scanner.model().unwrap().edit_form("a\r\n--x").is_some_and(|edit| edit.with.is_empty()));
 }
 
 #[test]
