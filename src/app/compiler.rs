@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{self, Problems};
+use crate::config::Problems;
 use crate::health::Registry;
 use crate::id::ProviderName;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, Resolve, Snapshot, Unresolved, compile};
+use crate::snapshot::{CompileInput, Compiled, Resolve, Snapshot, Unresolved, load};
 use crate::store::{Compile, Resolver, Source};
 use crate::ticks::Ticks;
 
@@ -19,8 +19,6 @@ pub struct Compiler {
 
 impl Compile for Compiler {
     fn compile(&mut self, source: &Source<'_>) -> (Option<Compiled>, Problems) {
-        let (document, mut problems) = config::read(source.text);
-        let Some(document) = document else { return (None, problems) };
         let input = CompileInput {
             number: source.number,
             hash: source.hash,
@@ -29,10 +27,7 @@ impl Compile for Compiler {
             fingerprint_key: source.fingerprint_key,
             strict_env: source.strict_env,
         };
-        let (compiled, found) = compile(&document.file, &input, &mut self.registry);
-        problems.0.extend(found.0);
-        problems.locate(&document.tree);
-        (compiled.filter(|_| !problems.has_errors()), problems)
+        load(source.text, &input, &mut self.registry)
     }
 
     fn listed(&mut self, provider: &ProviderName, models: Arc<[Box<str>]>) -> bool {

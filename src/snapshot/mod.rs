@@ -10,7 +10,7 @@ pub mod fixture;
 pub mod index;
 pub mod resolve;
 
-pub use compile::{CompileInput, compile, plaintext_literals};
+pub use compile::{CompileInput, compile, load, plaintext_literals};
 pub use diff::{Change, ChangeKind, diff};
 pub use resolve::{DryRun, Resolve, Unresolved};
 

@@ -50,9 +50,7 @@ pub(super) fn keys<'f>(
         let at = pointer_to(pointer, &i.to_string());
         match entry.name {
             None => {
-                cx.problems
-                    .error(Code::MissingMember, &*at, "`name` is missing")
-                    .hint("logs show it instead of the key");
+                cx.missing(&at, "name", "logs show it instead of the key");
             }
             Some(name) if !is_name(name) => {
                 let text = format!("a name has 1 to {KEY_NAME_CHARS_MAX} characters, none of them a control character");
@@ -96,9 +94,9 @@ fn digest(cx: &mut Compiler<'_>, entry: &Entry<'_>, pointer: &str) -> Option<bla
             cx.problems.error(Code::Conflict, pointer, "both `hash` and `value`").hint("keep one of the two");
             return None;
         }
+        (None, None) if cx.is_misread(&pointer_to(pointer, "hash")) => return None,
         (None, None) => {
-            let problem = cx.problems.error(Code::MissingMember, pointer, "neither `hash` nor `value`");
-            problem.hint("write a reference like `\"value\": \"env.NAME\"`");
+            cx.missing(pointer, "value", "a reference like `\"env.NAME\"`; or `hash`");
             return None;
         }
     };

@@ -2,16 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::Compiler;
 use super::model_rule::is_model_name;
-use super::{Compiler, did_you_mean};
 use crate::config::Code;
 use crate::config::file::{AliasFile, KeyFile};
 use crate::config::problem::pointer_to;
 use crate::snapshot::{Aliases, ModelRule};
-
-/// Families that an opaque model id can be said to belong to. One text, so that none of them is
-/// mistaken for the name of a provider.
-const FAMILIES: &str = "anthropic openai mistral cohere gemini gemma llama imagen veo nova titan";
 
 pub(super) fn of(cx: &mut Compiler<'_>, file: &KeyFile, rule: &ModelRule, pointer: &str) -> Aliases {
     let written = file.aliases.as_deref().unwrap_or_default();
@@ -41,13 +37,6 @@ fn members(cx: &mut Compiler<'_>, alias: &AliasFile, pointer: &str) {
     if !is_model_name(&alias.model_id) {
         let text = "not the id of a model: empty, too long, or with blanks at its ends";
         cx.problems.error(Code::BadValue, pointer, text);
-    }
-    if let Some(family) = &alias.model_family
-        && !FAMILIES.split(' ').any(|known| known == family)
-    {
-        let hint = did_you_mean(family, FAMILIES.split(' ')).unwrap_or_else(|| format!("one of: {FAMILIES}"));
-        let at = pointer_to(pointer, "model_family");
-        cx.problems.error(Code::BadValue, at, "not a known model family").hint(hint);
     }
     // None of the providers that this release serves has members of its own here.
     for (member, _) in &alias.other {

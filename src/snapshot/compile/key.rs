@@ -195,8 +195,7 @@ fn value(
             Err(Unready::Incomplete { what: "the value is empty".to_owned() })
         }
         None => {
-            let problem = cx.problems.error(Code::MissingMember, pointer, "`value` is missing");
-            problem.hint("write a reference like `\"value\": \"env.NAME\"`");
+            cx.missing(pointer, "value", "write a reference like `\"value\": \"env.NAME\"`");
             Err(Unready::Incomplete { what: "the value is missing".to_owned() })
         }
     }
@@ -256,8 +255,9 @@ fn base(cx: &mut Compiler<'_>, host: &Host<'_>, file: Option<&KeyFile>, pointer:
     }
     let known = host.row.map_or("", |row| row.base_url);
     if host.custom || (known.is_empty() && host.row.is_some_and(|row| row.served)) {
-        let problem = cx.problems.error(Code::MissingMember, pointer, "nothing says where this provider is");
-        problem.hint("set `network_config.base_url`, or `base_url` at the key");
+        // Looked for at the provider: that is where it is written once.
+        let provider = pointer_to("/providers", host.name);
+        cx.missing(&pointer_to(&provider, "network_config"), "base_url", "or set it at each key");
     }
     BaseUrl::parse(known, prefix).map_err(|_| Unready::Incomplete { what: "no address".to_owned() })
 }

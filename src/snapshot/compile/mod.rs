@@ -34,7 +34,8 @@ use self::provider::ProviderDraft;
 use self::secrets::Secrets;
 use super::resolve::Resolve;
 use super::{Compiled, GenerationMark, Provider, Snapshot, Transport, index};
-use crate::config::{Code, ConfigFile, Problems};
+use crate::config::problem::pointer_to;
+use crate::config::{self, Code, ConfigFile, Problem, Problems, Severity};
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::id::TransportId;
@@ -54,10 +55,26 @@ pub struct CompileInput<'a> {
     pub strict_env: bool,
 }
 
-/// Compiles a config. `Some` iff none of the problems is an error. Health is carried over through
-/// the registry; a check passes an empty one.
-pub fn compile(file: &ConfigFile, input: &CompileInput<'_>, registry: &mut Registry) -> (Option<Compiled>, Problems) {
-    let mut cx = Compiler::new(input);
+/// Text to generation: read, compiled, problems of both located. `Some` iff none of them is an error.
+/// Health is carried over through the registry; a check passes an empty one.
+pub fn load(text: &str, input: &CompileInput<'_>, registry: &mut Registry) -> (Option<Compiled>, Problems) {
+    let (document, problems) = config::read(text);
+    let Some(document) = document else { return (None, problems) };
+    // A file that could not be read whole is compiled all the same: one check shows everything.
+    let (compiled, mut problems) = compile(&document.file, input, registry, problems);
+    problems.locate(&document.tree);
+    (compiled, problems)
+}
+
+/// Compiles what was read; `known` are the problems of reading it, which stay in the list and keep
+/// their consequences out of it.
+pub fn compile(
+    file: &ConfigFile,
+    input: &CompileInput<'_>,
+    registry: &mut Registry,
+    known: Problems,
+) -> (Option<Compiled>, Problems) {
+    let mut cx = Compiler::new(input, known);
     unsupported::check(&mut cx, file);
     let server = server::settings(&mut cx, file.server.as_ref());
     let drafts = provider::all(&mut cx, file.providers.as_deref().unwrap_or_default());
@@ -66,9 +83,10 @@ pub fn compile(file: &ConfigFile, input: &CompileInput<'_>, registry: &mut Regis
     let projects =
         file.projects.as_ref().map(|projects| project::all(&mut cx, projects, &drafts, file.routes.as_deref()));
     server::exposure(&mut cx, file.server.as_ref(), &server, &management, projects.is_some());
-    let log_level = server::log_level(&mut cx, file.observability.as_ref());
+    let log_level = server::log_level(file.observability.as_ref());
 
-    let Compiler { problems, secrets, .. } = cx;
+    let Compiler { known, problems: found, secrets, .. } = cx;
+    let problems = join(known, found);
     if problems.has_errors() {
         return (None, problems);
     }
@@ -108,6 +126,8 @@ fn finish(draft: ProviderDraft, registry: &mut Registry) -> Arc<Provider> {
 
 /// What the parts of one compile share.
 struct Compiler<'a> {
+    /// Problems of reading the file.
+    known: Problems,
     problems: Problems,
     secrets: Secrets<'a>,
     dir: &'a Path,
@@ -121,8 +141,9 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(input: &CompileInput<'a>) -> Self {
+    fn new(input: &CompileInput<'a>, known: Problems) -> Self {
         Self {
+            known,
             problems: Problems::default(),
             secrets: Secrets::new(input.resolve, input.dir, input.strict_env),
             dir: input.dir,
@@ -130,6 +151,21 @@ impl<'a> Compiler<'a> {
             key_ids: HashMap::new(),
             tokens: HashMap::new(),
             transports: HashMap::new(),
+        }
+    }
+
+    /// Whether the reader has an error at this place or below it, hence what is missing there may
+    /// well stand in the file.
+    fn is_misread(&self, pointer: &str) -> bool {
+        let below = |it: &str| it.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.known.0.iter().any(|problem| problem.severity == Severity::Error && below(&problem.pointer))
+    }
+
+    /// A member that must be there. The pointer is where it would stand.
+    fn missing(&mut self, parent: &str, member: &str, hint: &str) {
+        let pointer = pointer_to(parent, member);
+        if !self.is_misread(&pointer) {
+            self.problems.error(Code::MissingMember, pointer, format!("`{member}` is missing")).hint(hint);
         }
     }
 
@@ -160,6 +196,29 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// Both lists in one. From an item on that could not be read, a list does not have its items where
+/// the file has them: what was found there waits for the next run.
+fn join(known: Problems, found: Problems) -> Problems {
+    let misread = known.0.iter().filter(|problem| problem.severity == Severity::Error);
+    let broken: Vec<(String, usize)> = misread.filter_map(|problem| item_of(&problem.pointer)).collect();
+    let is_sound = |problem: &Problem| {
+        let behind = |(list, first): &(String, usize)| {
+            let rest = problem.pointer.strip_prefix(list.as_str())?;
+            Some(rest.split('/').next()?.parse::<usize>().ok()? >= *first)
+        };
+        !broken.iter().any(|list| behind(list) == Some(true))
+    };
+    let mut joined = known;
+    joined.0.extend(found.0.into_iter().filter(is_sound));
+    joined
+}
+
+/// The list that a pointer to an item leads into, with a slash behind it, and the item's place.
+fn item_of(pointer: &str) -> Option<(String, usize)> {
+    let (list, item) = pointer.rsplit_once('/')?;
+    Some((format!("{list}/"), item.parse().ok()?))
+}
+
 /// What a name that stands in paths, headers and `provider/model` may be made of.
 fn is_plain_name(text: &str, chars_max: usize) -> bool {
     (1..=chars_max).contains(&text.len())
@@ -169,5 +228,5 @@ fn is_plain_name(text: &str, chars_max: usize) -> bool {
 
 /// `text` in backquotes as an addition to a hint, where something close enough was found.
 fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    crate::config::suggest::closest(written, candidates).map(|name| format!("did you mean `{name}`?"))
+    crate::config::closest(written, candidates).map(|name| format!("did you mean `{name}`?"))
 }

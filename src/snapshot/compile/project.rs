@@ -25,7 +25,7 @@ pub(super) fn all(
         let at = pointer_to(&pointer, "id");
         match file.id.as_deref() {
             None => {
-                cx.problems.error(Code::MissingMember, &*pointer, "`id` is missing");
+                cx.missing(&pointer, "id", "logs, budgets and `route --project` name the project by it");
             }
             Some(id) if !is_plain_name(id, PROJECT_ID_CHARS_MAX) => {
                 let problem = cx.problems.error(Code::BadValue, at, "not an id for a project");

@@ -121,7 +121,7 @@ fn row_of(
 
 fn base_row(cx: &mut Compiler<'_>, custom: &CustomProviderFile, pointer: &str) -> Option<&'static ProviderRow> {
     let Some(base) = &custom.base_provider_type else {
-        cx.problems.error(Code::MissingMember, pointer, "`base_provider_type` is missing");
+        cx.missing(pointer, "base_provider_type", "the API that it speaks: a provider of the catalogue");
         return None;
     };
     let at = pointer_to(pointer, "base_provider_type");
@@ -150,7 +150,7 @@ fn keys(cx: &mut Compiler<'_>, host: &Host<'_>, file: &ProviderFile, pointer: &s
         }
         return key::implicit(cx, host, pointer).into_iter().collect();
     }
-    if written.is_empty() {
+    if written.is_empty() && !cx.is_misread(&at) {
         let problem = cx.problems.warning(Code::Suspicious, pointer, "no keys: nothing can be served from here");
         problem.hint("add a key to `keys`");
     }

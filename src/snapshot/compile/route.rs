@@ -51,7 +51,7 @@ fn one(cx: &mut Compiler<'_>, name: &str, file: &RouteFile, providers: &[Provide
     let written = file.targets.as_deref().unwrap_or_default();
     let at = pointer_to(pointer, "targets");
     if written.is_empty() {
-        cx.problems.error(Code::MissingMember, pointer, "the route has no targets");
+        cx.missing(pointer, "targets", "a list of `provider/model`");
     } else if written.len() > ROUTE_TARGETS_MAX {
         cx.problems.error(Code::BadValue, &*at, format!("more than {ROUTE_TARGETS_MAX} targets"));
     }
@@ -78,6 +78,9 @@ fn target(cx: &mut Compiler<'_>, file: &TargetFile, providers: &[ProviderDraft],
         return None;
     }
     let Some(at) = providers.iter().position(|draft| draft.name.as_str() == provider) else {
+        if cx.is_misread(&pointer_to("/providers", provider)) {
+            return None;
+        }
         let problem = cx.problems.error(Code::UnknownReference, pointer, "the target's provider is not configured");
         if let Some(hint) = did_you_mean(provider, providers.iter().map(|draft| draft.name.as_str())) {
             problem.hint(hint);

@@ -1,6 +1,6 @@
 //! `server` and `observability`: limits, TLS, and who may be reached from where.
 
-use super::{Compiler, did_you_mean, listen, secrets};
+use super::{Compiler, listen, secrets};
 use crate::config::Code;
 use crate::config::file::{LimitsFile, ObservabilityFile, ServerFile, TlsFile};
 use crate::config::problem::pointer_to;
@@ -90,7 +90,7 @@ fn tls(cx: &mut Compiler<'_>, file: &TlsFile) -> Option<TlsFiles> {
         let at = pointer_to("/server/tls", name);
         match path.as_deref() {
             None | Some("") => {
-                cx.problems.error(Code::MissingMember, "/server/tls", format!("`{name}` is missing"));
+                cx.missing("/server/tls", name, "a PEM file, relative to the directory of the config file");
                 None
             }
             Some(path) => cx.required_file(path, &at),
@@ -164,13 +164,8 @@ fn placed<'s>(specs: &'s [ListenSpec], pointer: &'s str) -> impl Iterator<Item =
     specs.iter().enumerate().map(move |(i, spec)| (spec, pointer_to(pointer, &i.to_string())))
 }
 
-pub(super) fn log_level(cx: &mut Compiler<'_>, file: Option<&ObservabilityFile>) -> LogLevel {
-    let Some(written) = file.and_then(|file| file.log_level.as_deref()) else { return LogLevel::Info };
-    if let Some((_, level)) = LEVELS.iter().find(|(name, _)| *name == written) {
-        return *level;
-    }
-    let names = LEVELS.map(|(name, _)| name);
-    let hint = did_you_mean(written, names).unwrap_or_else(|| format!("one of: {}", names.join(", ")));
-    cx.problems.error(Code::BadValue, "/observability/log_level", "not a log level").hint(hint);
-    LogLevel::Info
+pub(super) fn log_level(file: Option<&ObservabilityFile>) -> LogLevel {
+    // The reader lets no other word through.
+    let written = file.and_then(|file| file.log_level.as_deref());
+    LEVELS.iter().find(|(name, _)| Some(*name) == written).map_or(LogLevel::Info, |(_, level)| *level)
 }

@@ -40,13 +40,15 @@ fn refuse(cx: &mut Compiler<'_>, pointer: &str, members: &[(&str, bool)]) {
 }
 
 fn provider_members(cx: &mut Compiler<'_>, file: &ProviderFile, pointer: &str) {
+    let proxy = file.proxy_config.as_ref().is_some_and(|proxy| proxy.kind.as_deref() != Some("none"));
+    let openai = file.openai_config.as_ref().is_some_and(|it| it.disable_store == Some(true));
     refuse(
         cx,
         pointer,
         &[
             ("concurrency_and_buffer_size", file.concurrency_and_buffer_size.is_some()),
-            ("proxy_config", file.proxy_config.is_some()),
-            ("openai_config", file.openai_config.is_some()),
+            ("proxy_config", proxy),
+            ("openai_config", openai),
             ("send_back_raw_request", file.send_back_raw_request == Some(true)),
             ("send_back_raw_response", file.send_back_raw_response == Some(true)),
             ("store_raw_request_response", file.store_raw_request_response == Some(true)),
