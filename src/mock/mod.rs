@@ -154,3 +154,6 @@ impl Mock {
         Some(response)
     }
 }
+
+#[cfg(test)]
+mod tests;

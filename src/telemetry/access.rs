@@ -235,3 +235,88 @@ fn word(out: &mut Vec<u8>, label: &str, value: Option<&str>) {
         push_text(out, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn filled(model: &str) -> AccessLine {
+        AccessLine {
+            request_id: Some(RequestId::new("req-1")),
+            route: "chat_completion",
+            status: 200,
+            provider: Some("openai".into()),
+            key: Some("k1".into()),
+            model: Some(model.into()),
+            upstream_model: Some("gpt-mini-2026".into()),
+            stream: true,
+            attempts: 2,
+            duration: Duration::from_micros(12_345),
+            first_byte: Some(Duration::from_micros(4_000)),
+            overhead: Some(Duration::from_micros(61)),
+            bytes_in: 900,
+            bytes_out: 600,
+            generation: Some(HeaderValue::from_static("3-0a1b2c3d")),
+            project: Some(ProjectId::new("app")),
+            tokens: Tokens { input: 10, output: 20, ..Tokens::default() },
+            ..AccessLine::new(UNIX_EPOCH + Duration::from_millis(1_767_225_600_007), Method::POST)
+        }
+    }
+
+    fn written(line: &AccessLine, format: Format) -> String {
+        let mut out = Vec::new();
+        line.write(format, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn as_json() {
+        let expected = concat!(
+            r#"{"time":"2026-01-01T00:00:00.007Z","level":"info","target":"access","request_id":"req-1","method":"POST","#,
+            r#""route":"chat_completion","status":200,"outcome":"ok","provider":"openai","key":"k1","model":"fast","#,
+            r#""upstream_model":"gpt-mini-2026","stream":true,"attempts":2,"duration_ms":12.345,"ttft_ms":4.000,"#,
+            r#""overhead_ms":0.061,"bytes_in":900,"bytes_out":600,"tokens_in":10,"tokens_out":20,"#,
+            r#""generation":"3-0a1b2c3d","project":"app"}"#,
+            "\n"
+        );
+        assert_eq!(written(&filled("fast"), Format::Json), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_written() {
+        let mut line = AccessLine::new(UNIX_EPOCH, Method::GET);
+        line.status = 401;
+        line.outcome = Outcome::Refused;
+        line.error = "invalid_api_key";
+        let value: Value = serde_json::from_str(&written(&line, Format::Json)).unwrap();
+        assert_eq!((&value["outcome"], &value["error"]), (&"refused".into(), &"invalid_api_key".into()));
+        for absent in ["provider", "key", "model", "upstream_model", "ttft_ms", "tokens_in", "project", "generation"] {
+            assert!(value.get(absent).is_none(), "{absent}");
+        }
+    }
+
+    #[test]
+    fn as_text() {
+        let expected = "00:00:00.007  200 POST chat_completion 12.345 ms provider=openai key=k1 model=fast \
+            upstream_model=gpt-mini-2026 stream attempts=2 ttft_ms=4.000 generation=3-0a1b2c3d project=app request_id=req-1\n";
+        assert_eq!(written(&filled("fast"), Format::Text), expected);
+        assert!(!written(&filled("gpt-mini-2026"), Format::Text).contains("upstream_model"));
+    }
+
+    proptest! {
+        /// Whatever the model is called, one line per request that reads back.
+        #[test]
+        fn one_line_whatever_the_name(name in any::<String>()) {
+            let json = written(&filled(&name), Format::Json);
+            prop_assert_eq!(json.matches(['\n', '\r', '\u{1b}', '\u{9b}', '\u{2028}']).count(), 1);
+            let value: Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(value["model"].as_str(), Some(name.as_str()));
+            prop_assert_eq!(written(&filled(&name), Format::Text).chars().filter(|c| c.is_control()).count(), 1);
+        }
+    }
+}

@@ -149,3 +149,58 @@ fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn spans() {
+        for (micros, expected) in [(0, "0.000"), (7, "0.007"), (1_050, "1.050"), (123_456, "123.456")] {
+            assert_eq!(written(|out| push_millis(out, Duration::from_micros(micros))), expected);
+        }
+    }
+
+    #[test]
+    fn text_for_people() {
+        for (text, expected) in
+            [("gpt-4o", "gpt-4o"), ("", "\"\""), ("a b", "\"a b\""), ("\u{1b}[2J", "\"\\u001b[2J\"")]
+        {
+            assert_eq!(written(|out| push_text(out, text)), expected);
+        }
+        let long = "é".repeat(LOG_VALUE_BYTES_MAX);
+        assert_eq!(written(|out| push_json(out, &long)).len(), LOG_VALUE_BYTES_MAX + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn json_strings_read_back(text in any::<String>()) {
+            let json = written(|out| push_json(out, &text));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+            prop_assert!(!json.chars().any(is_unseen), "nothing unseen is left");
+        }
+
+        #[test]
+        fn numbers(value in any::<u64>()) {
+            prop_assert_eq!(written(|out| push_u64(out, value)), value.to_string());
+        }
+
+        #[test]
+        fn times(ms in 0..253_402_300_800_000u64) {
+            let text = written(|out| push_time(out, UNIX_EPOCH + Duration::from_millis(ms)));
+            let parsed = OffsetDateTime::parse(&text, &Rfc3339).unwrap();
+            prop_assert_eq!(parsed.unix_timestamp_nanos(), i128::from(ms) * 1_000_000);
+            prop_assert_eq!(text.len(), "2026-01-01T00:00:00.000Z".len());
+        }
+    }
+}

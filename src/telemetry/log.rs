@@ -17,7 +17,7 @@ use super::line::{push_time, push_time_of_day, push_u64};
 use crate::limits::{LOG_BUFFER_BYTES_MAX, LOG_EXIT_WAIT, LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL, LOG_QUEUE_MAX};
 
 /// Empty looks in a row before the thread sleeps until somebody wakes it.
-const IDLE_LOOKS: u32 = 20;
+const IDLE_LOOKS: u32 = 10;
 
 /// How a line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -326,4 +326,220 @@ impl LogWriter {
 /// A panic under one of these locks leaves whole lines behind, so poison means nothing here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What the log wrote.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(lock(&self.0).clone()).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn start(format: Format, level: LevelFilter) -> (Log, Written) {
+        let written = Written::default();
+        let log = Log::start(LogOptions { format, level, out: Box::new(written.clone()) }).unwrap();
+        (log, written)
+    }
+
+    #[derive(Debug)]
+    struct Outer(io::Error);
+
+    impl std::fmt::Display for Outer {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("cannot read config")
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn events_as_json() {
+        let (log, written) = start(Format::Json, LevelFilter::INFO);
+        tracing::dispatcher::with_default(&log.handle().dispatch(), || {
+            let error = Outer(io::Error::other("disk\ngone"));
+            let cause: &dyn std::error::Error = &error;
+            tracing::warn!(error = cause, count = 3, ratio = 0.5, good = false, odd = ?"a\u{1b}", "reload\nfailed");
+            tracing::debug!("not shown");
+        });
+        drop(log);
+        let lines = written.lines();
+        assert_eq!(lines.len(), 1);
+        let value: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(value["level"], "warn");
+        assert_eq!(value["target"], "keyway::telemetry::log::tests");
+        assert_eq!(value["message"], "reload\nfailed");
+        assert_eq!(value["error"], "cannot read config: disk\ngone");
+        assert_eq!((&value["count"], &value["ratio"], &value["good"]), (&3.into(), &0.5.into(), &false.into()));
+    }
+
+    #[test]
+    fn events_as_text() {
+        let (log, written) = start(Format::Text, LevelFilter::INFO);
+        tracing::dispatcher::with_default(&log.handle().dispatch(), || {
+            tracing::info!(address = "127.0.0.1:8080", "listening");
+            tracing::error!(path = "a b", "\u{1b}[2Jgone");
+        });
+        drop(log);
+        let lines = written.lines();
+        let tail = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+        assert_eq!(tail(&lines[0]), " listening address=127.0.0.1:8080");
+        assert_eq!(tail(&lines[1]), " ERROR \\u001b[2Jgone path=\"a b\"");
+    }
+
+    #[test]
+    fn the_level_changes_and_others_stay_quiet() {
+        let (log, written) = start(Format::Text, LevelFilter::WARN);
+        let say = || {
+            tracing::dispatcher::with_default(&log.handle().dispatch(), || {
+                tracing::trace!("ours trace");
+                tracing::info!("ours info");
+                tracing::trace!(target: "hyper::proto", "authorization: secret");
+                tracing::debug!(target: "keywayward", "not ours");
+                tracing::warn!(target: "hyper::proto", "theirs warn");
+            });
+        };
+        for (level, expected) in [
+            (LevelFilter::WARN, vec!["theirs warn"]),
+            (LevelFilter::TRACE, vec!["ours trace", "ours info", "theirs warn"]),
+            (LevelFilter::INFO, vec!["ours info", "theirs warn"]),
+            (LevelFilter::OFF, vec![]),
+        ] {
+            log.handle().set_level(level);
+            say();
+            assert!(log.handle().flush());
+            let lines = std::mem::take(&mut *lock(&written.0));
+            let text = String::from_utf8(lines).unwrap();
+            let shown: Vec<_> = text.lines().collect();
+            assert_eq!(shown.len(), expected.len(), "{level}: {text}");
+            assert!(shown.iter().zip(&expected).all(|(line, end)| line.ends_with(end)), "{level}: {text}");
+        }
+    }
+
+    #[test]
+    fn lines_of_many_threads_come_whole_and_all() {
+        let (log, written) = start(Format::Json, LevelFilter::INFO);
+        let handle = log.handle();
+        thread::scope(|scope| {
+            for worker in 0..4 {
+                let buffer = handle.buffer();
+                scope.spawn(move || {
+                    for i in 0..1_000 {
+                        buffer.push(|out| out.extend_from_slice(format!("{worker} {i}\n").as_bytes()));
+                    }
+                });
+            }
+        });
+        drop(log);
+        let lines = written.lines();
+        assert_eq!(lines.len(), 4_000);
+        for worker in 0..4 {
+            let own: Vec<_> = lines.iter().filter(|l| l.starts_with(&format!("{worker} "))).cloned().collect();
+            let expected: Vec<_> = (0..1_000).map(|i| format!("{worker} {i}")).collect();
+            assert_eq!(own, expected, "in order");
+        }
+    }
+
+    /// A reader that has stopped reading: the first write waits until told to go on.
+    struct Stuck {
+        entered: mpsc::Sender<()>,
+        go: mpsc::Receiver<()>,
+        rest: Written,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.entered.send(()).unwrap();
+            let _ = self.go.recv();
+            self.rest.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_drops_and_counts() {
+        let (entered, was_entered) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let written = Written::default();
+        let out = Box::new(Stuck { entered, go: gone, rest: written.clone() });
+        let log = Log::start(LogOptions { format: Format::Json, level: LevelFilter::INFO, out }).unwrap();
+        let buffer = log.handle().buffer();
+        buffer.push(|out| out.extend_from_slice(b"first\n"));
+        was_entered.recv().unwrap();
+        // The thread is inside the write; nobody here waits for it.
+        for _ in 0..LOG_QUEUE_MAX + 10 {
+            buffer.push(|out| out.extend_from_slice(b"more\n"));
+        }
+        assert_eq!(log.handle().dropped(), 10);
+        assert!(!log.handle().flush(), "bounded wait");
+        drop(go);
+        drop(log);
+        let lines = written.lines();
+        assert_eq!(lines.iter().filter(|line| *line == "more").count(), LOG_QUEUE_MAX);
+        let told = lines.iter().find(|line| line.contains("dropped")).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(told).unwrap()["lines"], 10);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_counts_its_lines() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let options = LogOptions { format: Format::Json, level: LevelFilter::INFO, out: Box::new(Broken) };
+        let log = Log::start(options).unwrap();
+        let handle = log.handle();
+        handle.buffer().push(|out| out.extend_from_slice(b"one\n"));
+        drop(log);
+        assert_eq!(handle.dropped(), 1);
+    }
+
+    #[test]
+    fn a_line_wakes_a_sleeping_log() {
+        let (log, written) = start(Format::Json, LevelFilter::INFO);
+        let handle = log.handle();
+        while !handle.shared.asleep.load(Ordering::Relaxed) {
+            thread::park_timeout(LOG_FLUSH_INTERVAL);
+        }
+        handle.buffer().push(|out| out.extend_from_slice(b"up\n"));
+        let deadline = Instant::now() + 50 * LOG_FLUSH_INTERVAL;
+        while written.lines().is_empty() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        assert_eq!(written.lines(), ["up"]);
+    }
 }

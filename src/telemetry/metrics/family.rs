@@ -15,12 +15,13 @@ use crate::limits::{METRIC_LABEL_BYTES_MAX, METRIC_LABEL_VALUES_MAX, METRIC_SERI
 /// Label value of all that is not told apart.
 pub const OTHER: &str = "_other";
 
-/// Whether a label set that nobody has seen may take a place. A model name is the caller's text:
-/// only a request that an upstream answered well proves that there is such a model.
+/// Whether a value that nobody has seen may take a place. A model name is the caller's text: only
+/// a request that an upstream answered well proves that there is such a model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Newcomer {
     Admit,
-    OnlyKnown,
+    /// Not in the label at this position; the others come from the config or from us.
+    NotAt(usize),
 }
 
 /// All cells of one family, by their label values.
@@ -76,10 +77,10 @@ impl<C: Default, const K: usize> Family<C, K> {
             return exact;
         }
         let mut bounded = exact;
-        for (label, values) in bounded.iter_mut().zip(&registry.values) {
+        for (at, (label, values)) in bounded.iter_mut().zip(&registry.values).enumerate() {
             let known = values.contains(label);
             let fits = label.len() <= METRIC_LABEL_BYTES_MAX && values.len() < METRIC_LABEL_VALUES_MAX;
-            if !known && (newcomer == Newcomer::OnlyKnown || !fits) {
+            if !known && (newcomer == Newcomer::NotAt(at) || !fits) {
                 *label = OTHER.into();
             }
         }
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_names_stay_bounded() {
+    fn a_flood_of_names_stays_bounded() {
         let family = Arc::new(Family::<Counter, 2>::default());
         let shard = family.shard();
         for i in 0..100_000 {
@@ -206,10 +207,12 @@ mod tests {
         let family = Arc::new(Family::<Counter, 2>::default());
         let shard = family.shard();
         shard.cell(["openai", "real"], Newcomer::Admit).add(1);
-        shard.cell(["openai", "guess"], Newcomer::OnlyKnown).add(1);
-        shard.cell(["openai", "real"], Newcomer::OnlyKnown).add(1);
+        shard.cell(["openai", "guess"], Newcomer::NotAt(1)).add(1);
+        shard.cell(["openai", "real"], Newcomer::NotAt(1)).add(1);
+        shard.cell(["groq", "real"], Newcomer::NotAt(1)).add(4);
         assert_eq!(total(&family, ["openai", "guess"]), 0);
         assert_eq!(total(&family, ["openai", OTHER]), 1);
         assert_eq!(total(&family, ["openai", "real"]), 2);
+        assert_eq!(total(&family, ["groq", "real"]), 4, "a new set of known values");
     }
 }

@@ -308,7 +308,9 @@ impl WorkerMeters {
     pub fn request(&self, line: &AccessLine) {
         let provider = line.provider.as_ref().map_or(NONE, ProviderName::as_str);
         let model = line.upstream_model.as_ref().map_or(NONE, UpstreamModel::as_str);
-        let newcomer = if (200..400).contains(&line.status) { Newcomer::Admit } else { Newcomer::OnlyKnown };
+        // The caller's text takes a place only once an upstream has answered to it.
+        let proven = line.upstream_model.is_none() || (200..400).contains(&line.status);
+        let newcomer = if proven { Newcomer::Admit } else { Newcomer::NotAt(1) };
         let cells = self.requests.cell([provider, model, line.route], newcomer);
         let class = usize::from(line.status / 100).checked_sub(1).filter(|class| *class < 5).unwrap_or(5);
         if let Some(counter) = cells.by_class.get(class) {
@@ -388,4 +390,130 @@ fn write_process(observed: &Observed<'_>, started: SystemTime, page: &mut Exposi
         .sample(&[], observed.log_lines_dropped);
     page.family("keyway_start_timestamp_seconds", Kind::Gauge, "When the process started.")
         .sample_f64(&[], started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use http::Method;
+
+    use super::super::access::Tokens;
+    use super::*;
+
+    fn observed<'a>() -> Observed<'a> {
+        Observed {
+            generation: 7,
+            hash: "0a1b2c3d",
+            last_success: UNIX_EPOCH + Duration::from_millis(1_500),
+            last_reload_ok: false,
+            reloads_ok: 3,
+            reloads_failed: 1,
+            watch_mode: "poll",
+            generations: &[(6, 2), (7, 40)],
+            snapshots_alive: 2,
+            connections: 9,
+            log_lines_dropped: 0,
+        }
+    }
+
+    fn line(operation: &'static str, model: &str, status: u16) -> AccessLine {
+        AccessLine {
+            route: operation,
+            status,
+            provider: Some("openai".into()),
+            upstream_model: Some(model.into()),
+            stream: true,
+            duration: Duration::from_millis(15),
+            first_byte: Some(Duration::from_millis(3)),
+            overhead: Some(Duration::from_micros(60)),
+            bytes_in: 900,
+            bytes_out: 600,
+            tokens: Tokens { input: 10, input_cached: 4, output: 20, output_reasoning: 0 },
+            ..AccessLine::new(UNIX_EPOCH, Method::POST)
+        }
+    }
+
+    #[test]
+    fn a_page() {
+        let meters = Meters::new(2, UNIX_EPOCH);
+        meters.worker(0).request(&line("chat_completion", "gpt-mini", 200));
+        meters.worker(1).request(&line("chat_completion", "gpt-mini", 200));
+        meters.worker(1).request(&line("responses", "gpt-mini", 429));
+        let refused =
+            AccessLine { status: 401, outcome: Outcome::Refused, ..AccessLine::new(UNIX_EPOCH, Method::POST) };
+        meters.worker(0).request(&refused);
+        meters.worker(0).attempt("openai", "k1", AttemptOutcome::Ok);
+        meters.worker(1).attempt("openai", "k1", AttemptOutcome::Ok);
+        meters.worker(1).attempt("openai", "k1", AttemptOutcome::Rate);
+        let page = meters.render(&observed());
+        for expected in [
+            "keyway_requests_total{provider=\"openai\",model=\"gpt-mini\",operation=\"chat_completion\",status_class=\"2xx\"} 2",
+            "keyway_requests_total{provider=\"_none\",model=\"_none\",operation=\"\",status_class=\"4xx\"} 1",
+            "keyway_tokens_total{provider=\"openai\",model=\"gpt-mini\",operation=\"chat_completion\",kind=\"input_cached\"} 8",
+            "keyway_attempts_total{provider=\"openai\",key=\"k1\",outcome=\"ok\"} 2",
+            "keyway_attempts_total{provider=\"openai\",key=\"k1\",outcome=\"rate\"} 1",
+            "keyway_gateway_overhead_seconds_bucket{le=\"0.00005\"} 0",
+            "keyway_gateway_overhead_seconds_count 3",
+            "gen_ai_server_request_duration_seconds_bucket{gen_ai_provider_name=\"openai\",gen_ai_request_model=\"gpt-mini\",gen_ai_operation_name=\"chat\",le=\"0.02\"} 2",
+            "gen_ai_server_time_to_first_token_seconds_sum{gen_ai_provider_name=\"openai\",gen_ai_request_model=\"gpt-mini\",gen_ai_operation_name=\"chat\"} 0.006",
+            "keyway_config_generation 7",
+            "keyway_config_info{hash=\"0a1b2c3d\"} 1",
+            "keyway_config_last_reload_successful 0",
+            "keyway_config_last_success_timestamp_seconds 1.5",
+            "keyway_config_reload_total{result=\"failed\"} 1",
+            "keyway_config_watch_mode{mode=\"poll\"} 1",
+            "keyway_requests_in_flight{generation=\"7\"} 40",
+            "keyway_request_body_bytes_total 2700",
+        ] {
+            assert!(page.lines().any(|line| line == expected), "{expected}\n{page}");
+        }
+        assert_eq!(meters.key_attempts("openai", "k1"), 3);
+        assert_eq!(meters.key_attempts("openai", "k2"), 0);
+        well_formed(&page);
+    }
+
+    #[test]
+    fn nothing_counted_is_well_formed_too() {
+        let page = Meters::new(0, UNIX_EPOCH).render(&observed());
+        well_formed(&page);
+    }
+
+    #[test]
+    fn hostile_names_stay_bounded_and_well_formed() {
+        let meters = Meters::new(2, UNIX_EPOCH);
+        for i in 0..1_000 {
+            let model = format!("m\n{i}\"\\\u{1b}{}", "x".repeat(i));
+            meters.worker(i).request(&line("chat_completion", &model, if i % 2 == 0 { 200 } else { 404 }));
+        }
+        let page = meters.render(&observed());
+        well_formed(&page);
+        let requests = page.lines().filter(|line| line.starts_with("keyway_requests_total"));
+        let counted: u64 = requests.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+        assert_eq!(counted, 1_000, "none is lost");
+        assert!(page.len() < 2_000_000, "{}", page.len());
+    }
+
+    /// The rules of the format that a scraper trips over.
+    fn well_formed(page: &str) {
+        assert!(page.ends_with("# EOF\n"));
+        let mut families = HashSet::new();
+        let mut samples = HashSet::new();
+        let mut family = "";
+        for line in page.lines().filter(|line| *line != "# EOF") {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split(' ').next().unwrap();
+                assert!(families.insert(family), "{family} stands once");
+            } else if !line.starts_with('#') {
+                let (name_and_labels, value) = line.rsplit_once(' ').unwrap();
+                let name = name_and_labels.split('{').next().unwrap();
+                let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("{line} stands under {family}"));
+                assert!(["", "_total", "_info", "_bucket", "_sum", "_count"].contains(&suffix), "{line}");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+                assert!(samples.insert(name_and_labels), "{line} stands once");
+                assert!(!line.chars().any(char::is_control), "{line:?}");
+            }
+        }
+    }
 }
