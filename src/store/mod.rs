@@ -4,6 +4,8 @@
 //! swapped whole. [`Writer`] is the only one who swaps. `ArcSwap` stands in this file and nowhere
 //! else; files and environment are read in `disk.rs` and `resolve.rs` and nowhere else.
 
+#![expect(clippy::disallowed_types, reason = "the one place of the swap")]
+
 mod attempt;
 mod disk;
 mod hops;

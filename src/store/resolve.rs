@@ -19,6 +19,7 @@ use crate::snapshot::Unready;
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// The environment of the process. A variable that is not UTF-8 counts as unset.
+#[expect(clippy::disallowed_methods, reason = "the only reader of the environment for references")]
 pub fn system_env() -> Env {
     Arc::new(|name| {
         // An empty name, `=` or NUL inside is a question that the system call may not be asked.

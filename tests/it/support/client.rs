@@ -63,7 +63,6 @@ pub fn request(method: Method, url: &str, headers: &[(&str, &str)], body: impl I
 }
 
 /// Sends and reads to the end.
-#[track_caller]
 pub async fn send(request: Request<Full<Bytes>>) -> Reply {
     let mut open = open(request).await;
     let mut body = Vec::new();

@@ -16,6 +16,8 @@ pub struct Source {
     code: String,
     /// Code and literals: comments and unit tests are spaces.
     code_and_literals: String,
+    /// Modules declared here that are compiled for tests only, as paths without an ending.
+    test_modules: Vec<String>,
 }
 
 /// A `crate::…` path that stands in a file.
@@ -38,11 +40,25 @@ pub fn all() -> impl Iterator<Item = Source> {
     walk(&root, &mut files);
     files.sort();
     assert!(files.len() > 20, "{} files below {}", files.len(), root.display());
-    files.into_iter().map(move |file| {
-        let original = std::fs::read_to_string(&file).unwrap();
-        let path = file.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-        Source::new(path, original)
-    })
+    let mut sources: Vec<Source> = files
+        .into_iter()
+        .map(|file| {
+            let original = std::fs::read_to_string(&file).unwrap();
+            let path = file.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+            Source::new(path, original)
+        })
+        .collect();
+    // `#[cfg(test)] mod tests;` makes test code of a file, or of a folder, that stands elsewhere.
+    let tests: Vec<String> = sources.iter().flat_map(|source| source.test_modules.clone()).collect();
+    for source in &mut sources {
+        let of_tests =
+            |module: &String| source.path == format!("{module}.rs") || source.path.starts_with(&format!("{module}/"));
+        if tests.iter().any(of_tests) {
+            source.code = "\n".repeat(source.lines());
+            source.code_and_literals.clone_from(&source.code);
+        }
+    }
+    sources.into_iter()
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -59,12 +75,8 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
 impl Source {
     pub fn new(path: String, original: String) -> Self {
         let (code, code_and_literals) = blank(&original);
-        // A file of its own for unit tests (`#[cfg(test)] mod tests;`) is test code from its first line.
-        let tests = if path.ends_with("/tests.rs") || path.contains("/tests/") {
-            std::iter::once(0..code.len()).collect()
-        } else {
-            test_items(&code)
-        };
+        let tests = test_items(&code);
+        let test_modules = tests.iter().filter_map(|span| declared(&path, &code[span.clone()])).collect();
         let cut = |text: String| {
             let mut bytes = text.into_bytes();
             for span in &tests {
@@ -72,7 +84,7 @@ impl Source {
             }
             String::from_utf8(bytes).unwrap()
         };
-        Self { path, code: cut(code), code_and_literals: cut(code_and_literals), original }
+        Self { path, code: cut(code), code_and_literals: cut(code_and_literals), original, test_modules }
     }
 
     /// The top-level module that the file belongs to.
@@ -269,6 +281,17 @@ fn character(rest: &str) -> Option<usize> {
     inner[first.len_utf8()..].starts_with('\'').then(|| first.len_utf8() + 2)
 }
 
+/// The module that `item`, which stands in the file `path`, declares without a body.
+fn declared(path: &str, item: &str) -> Option<String> {
+    let name = item.trim_end().strip_suffix(';')?.rsplit_once("mod ")?.1.trim();
+    let folder = match path.strip_suffix("/mod.rs") {
+        Some(folder) => folder,
+        None if ["lib.rs", "main.rs"].contains(&path) => return Some(name.to_owned()),
+        None => path.strip_suffix(".rs")?,
+    };
+    Some(format!("{folder}/{name}"))
+}
+
 /// Where the items under `#[cfg(test)]` stand. Braces are counted in `code`, where literals cannot confuse.
 fn test_items(code: &str) -> Vec<Range<usize>> {
     let mut spans: Vec<Range<usize>> = Vec::new();
@@ -332,5 +355,13 @@ mod tests {
         assert_eq!(source(text).lines_with("a()"), [1, 6]);
         let text = "#[cfg(test)]\nuse a::b;\nuse a::c;\n";
         assert_eq!(source(text).lines_with("a::"), [3]);
+    }
+
+    #[test]
+    fn test_modules_in_files_of_their_own_are_found() {
+        let declares = |path: &str, text: &str| Source::new(path.to_owned(), text.to_owned()).test_modules;
+        assert_eq!(declares("a/mod.rs", "mod b;\n#[cfg(test)]\nmod c;\n"), ["a/c"]);
+        assert_eq!(declares("a/x.rs", "#[cfg(test)]\npub mod fixture;\n"), ["a/x/fixture"]);
+        assert_eq!(declares("lib.rs", "#[cfg(test)] mod c;\n#[cfg(test)] mod d { mod e {} }"), ["c"]);
     }
 }
