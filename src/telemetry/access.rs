@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method};
 
-use super::line::{push_json, push_millis, push_text, push_time, push_time_of_day, push_u64};
+use super::line::{push_escaped, push_millis, push_text, push_time, push_time_of_day, push_u64};
 use super::log::Format;
 use crate::id::{KeyId, ModelName, ProjectId, ProviderName, RequestId, UpstreamModel};
 
+/// Room made at once for a line; most fit.
+const LINE_BYTES_USUAL: usize = 512;
 /// Status of a request whose caller left before there was a head.
 pub const STATUS_CALLER_LEFT: u16 = 499;
 
@@ -137,33 +139,34 @@ impl AccessLine {
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
+        out.reserve(LINE_BYTES_USUAL);
         out.extend_from_slice(b"{\"time\":\"");
         push_time(out, self.time);
         out.extend_from_slice(b"\",\"level\":\"info\",\"target\":\"access\"");
-        member(out, b"request_id", self.request_id.as_ref().map(RequestId::as_str));
-        member(out, b"method", Some(self.method.as_str()));
-        member(out, b"route", Some(self.route));
-        number(out, b"status", u64::from(self.status));
-        member(out, b"outcome", Some(self.outcome.as_str()));
-        member(out, b"error", Some(self.error).filter(|code| !code.is_empty()));
-        member(out, b"provider", self.provider.as_ref().map(ProviderName::as_str));
-        member(out, b"key", self.key.as_ref().map(KeyId::as_str));
-        member(out, b"model", self.model.as_ref().map(ModelName::as_str));
-        member(out, b"upstream_model", self.upstream_model.as_ref().map(UpstreamModel::as_str));
+        text(out, b",\"request_id\":\"", self.request_id.as_ref().map(RequestId::as_str));
+        text(out, b",\"method\":\"", Some(self.method.as_str()));
+        text(out, b",\"route\":\"", Some(self.route));
+        number(out, b",\"status\":", u64::from(self.status));
+        text(out, b",\"outcome\":\"", Some(self.outcome.as_str()));
+        text(out, b",\"error\":\"", Some(self.error).filter(|code| !code.is_empty()));
+        text(out, b",\"provider\":\"", self.provider.as_ref().map(ProviderName::as_str));
+        text(out, b",\"key\":\"", self.key.as_ref().map(KeyId::as_str));
+        text(out, b",\"model\":\"", self.model.as_ref().map(ModelName::as_str));
+        text(out, b",\"upstream_model\":\"", self.upstream_model.as_ref().map(UpstreamModel::as_str));
         out.extend_from_slice(if self.stream { b",\"stream\":true" } else { b",\"stream\":false" });
-        number(out, b"attempts", u64::from(self.attempts));
-        millis(out, b"duration_ms", Some(self.duration));
-        millis(out, b"ttft_ms", self.first_byte);
-        millis(out, b"overhead_ms", self.overhead);
-        number(out, b"bytes_in", self.bytes_in);
-        number(out, b"bytes_out", self.bytes_out);
+        number(out, b",\"attempts\":", u64::from(self.attempts));
+        millis(out, b",\"duration_ms\":", Some(self.duration));
+        millis(out, b",\"ttft_ms\":", self.first_byte);
+        millis(out, b",\"overhead_ms\":", self.overhead);
+        number(out, b",\"bytes_in\":", self.bytes_in);
+        number(out, b",\"bytes_out\":", self.bytes_out);
         if self.tokens != Tokens::default() {
-            number(out, b"tokens_in", self.tokens.input);
-            number(out, b"tokens_out", self.tokens.output);
+            number(out, b",\"tokens_in\":", self.tokens.input);
+            number(out, b",\"tokens_out\":", self.tokens.output);
         }
-        member(out, b"generation", self.generation.as_ref().and_then(|v| v.to_str().ok()));
-        member(out, b"project", self.project.as_ref().map(ProjectId::as_str));
-        member(out, b"upstream_request_id", self.upstream_request_id.as_ref().and_then(|v| v.to_str().ok()));
+        text(out, b",\"generation\":\"", self.generation.as_ref().and_then(|v| v.to_str().ok()));
+        text(out, b",\"project\":\"", self.project.as_ref().map(ProjectId::as_str));
+        text(out, b",\"upstream_request_id\":\"", self.upstream_request_id.as_ref().and_then(|v| v.to_str().ok()));
         out.push(b'}');
     }
 
@@ -202,27 +205,23 @@ impl AccessLine {
     }
 }
 
-fn name(out: &mut Vec<u8>, name: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name);
-    out.extend_from_slice(b"\":");
-}
-
-fn member(out: &mut Vec<u8>, label: &[u8], value: Option<&str>) {
+/// `lead` is the member's name with all that stands before the value.
+fn text(out: &mut Vec<u8>, lead: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        name(out, label);
-        push_json(out, value);
+        out.extend_from_slice(lead);
+        push_escaped(out, value);
+        out.push(b'"');
     }
 }
 
-fn number(out: &mut Vec<u8>, label: &[u8], value: u64) {
-    name(out, label);
+fn number(out: &mut Vec<u8>, lead: &[u8], value: u64) {
+    out.extend_from_slice(lead);
     push_u64(out, value);
 }
 
-fn millis(out: &mut Vec<u8>, label: &[u8], value: Option<Duration>) {
+fn millis(out: &mut Vec<u8>, lead: &[u8], value: Option<Duration>) {
     if let Some(value) = value {
-        name(out, label);
+        out.extend_from_slice(lead);
         push_millis(out, value);
     }
 }

@@ -15,7 +15,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::line::{push_json, push_message, push_text, push_time, push_time_of_day};
+use super::line::{push_escaped, push_json, push_text, push_time, push_time_of_day};
 use super::log::{Format, LineBuffer};
 
 /// The level, changeable while events come in.
@@ -147,7 +147,7 @@ impl Fields<'_> {
             }
             (Format::Text, "message") => {
                 self.out.push(b' ');
-                push_message(self.out, value);
+                push_escaped(self.out, value);
             }
             (Format::Text, name) => {
                 self.name(name);

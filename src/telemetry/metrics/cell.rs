@@ -1,7 +1,8 @@
 //! What is counted, as atomics: counters and histograms with fixed bounds.
 //!
-//! Each worker has its own, so that nothing here is contended; the scrape adds them up. No labels
-//! here (family.rs) and no text (text.rs).
+//! Each worker has its own and writes them under a lock of its own, so a load and a store do what
+//! a read-modify-write would; the scrape reads without that lock and adds up. Two writers at a time
+//! would lose counts. No labels here (family.rs) and no text (text.rs).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,12 +13,16 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
+        add(&self.0, count);
     }
 
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+fn add(cell: &AtomicU64, count: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
 /// Upper bounds of a histogram's buckets, in nanoseconds, ascending.
@@ -43,8 +48,8 @@ impl<const N: usize> Histogram<N> {
     pub fn observe(&self, bounds: &Bounds<N>, span: Duration) {
         let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let bucket = bounds.0.iter().zip(&self.within).find(|(bound, _)| ns <= **bound);
-        bucket.map_or(&self.over, |(_, cell)| cell).fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        add(bucket.map_or(&self.over, |(_, cell)| cell), 1);
+        add(&self.sum_ns, ns);
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Newcomer {
 #[derive(Debug)]
 pub struct Family<C, const K: usize> {
     registry: Mutex<Registry<C, K>>,
-    hasher: RandomState,
+    seed: u64,
 }
 
 #[derive(Debug)]
@@ -42,8 +42,14 @@ struct Registry<C, const K: usize> {
 #[derive(Debug)]
 pub struct Shard<C, const K: usize> {
     family: Arc<Family<C, K>>,
-    cells: Mutex<HashMap<u64, SmallVec<[Labelled<C, K>; 1]>, BuildHasherDefault<Hashed>>>,
+    cells: Mutex<Cells<C, K>>,
 }
+
+/// By hash of the label values, which are hashed once per look-up and never copied for it.
+type Cells<C, const K: usize> = HashMap<u64, SmallVec<[Labelled<C, K>; 1]>, BuildHasherDefault<Hashed>>;
+
+/// A label set and the cells of all workers.
+pub type Series<C, const K: usize> = ([Box<str>; K], Vec<Arc<C>>);
 
 #[derive(Debug)]
 struct Labelled<C, const K: usize> {
@@ -54,7 +60,7 @@ struct Labelled<C, const K: usize> {
 impl<C: Default, const K: usize> Default for Family<C, K> {
     fn default() -> Self {
         let registry = Registry { values: std::array::from_fn(|_| HashSet::new()), series: BTreeMap::new() };
-        Self { registry: Mutex::new(registry), hasher: RandomState::new() }
+        Self { registry: Mutex::new(registry), seed: RandomState::new().hash_one(0) }
     }
 }
 
@@ -64,7 +70,7 @@ impl<C: Default, const K: usize> Family<C, K> {
     }
 
     /// Every label set with the cells of all workers, sorted.
-    pub fn series(&self) -> Vec<([Box<str>; K], Vec<Arc<C>>)> {
+    pub fn series(&self) -> Vec<Series<C, K>> {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.series.iter().map(|(labels, cells)| (labels.clone(), cells.clone())).collect()
     }
@@ -97,38 +103,66 @@ impl<C: Default, const K: usize> Family<C, K> {
         bounded
     }
 
+    /// Not SipHash: this runs twice per request. The seed is secret, so names that collide cannot be
+    /// made up; and those that do share a short list.
     fn hash(&self, labels: [&str; K]) -> u64 {
-        self.hasher.hash_one(labels)
+        let mut hash = self.seed;
+        for label in labels {
+            for word in label.as_bytes().chunks(8) {
+                let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+                hash = folded(hash ^ word);
+            }
+            // A border between labels: ("ab", "c") is not ("a", "bc").
+            hash = folded(hash ^ self.seed.rotate_left(32) ^ 0xff);
+        }
+        hash
     }
 }
 
+/// Both halves of a wide product, for every bit to reach every other.
+fn folded(value: u64) -> u64 {
+    let wide = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves are what is wanted")]
+    let (low, high) = (wide as u64, (wide >> 64) as u64);
+    low ^ high
+}
+
 impl<C: Default, const K: usize> Shard<C, K> {
-    /// The worker's cell for these label values.
-    pub fn cell(&self, labels: [&str; K], newcomer: Newcomer) -> Arc<C> {
-        if let Some(cell) = self.find(labels) {
-            return cell;
+    /// Lets `record` add to the worker's cell for these label values, under the worker's own lock:
+    /// so a cell has one writer at a time and needs no read-modify-write.
+    pub fn with(&self, labels: [&str; K], newcomer: Newcomer, record: impl FnOnce(&C)) {
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = find(&cells, self.family.hash(labels), labels) {
+            record(cell);
+            return;
         }
+        drop(cells);
+        self.first(labels, newcomer, record);
+    }
+
+    /// A label set that this worker has no cell for.
+    #[cold]
+    fn first(&self, labels: [&str; K], newcomer: Newcomer, record: impl FnOnce(&C)) {
         let admitted = self.family.admitted(labels, newcomer);
         let borrowed = admitted.each_ref().map(|label| &**label);
-        if let Some(cell) = self.find(borrowed) {
-            return cell;
+        let hash = self.family.hash(borrowed);
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = find(&cells, hash, borrowed) {
+            record(cell);
+            return;
         }
         let cell = Arc::new(C::default());
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        record(&cell);
         let mut registry = self.family.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.series.entry(admitted.clone()).or_default().push(Arc::clone(&cell));
         drop(registry);
-        let hash = self.family.hash(borrowed);
-        cells.entry(hash).or_default().push(Labelled { labels: admitted, cell: Arc::clone(&cell) });
-        cell
+        cells.entry(hash).or_default().push(Labelled { labels: admitted, cell });
     }
+}
 
-    fn find(&self, labels: [&str; K]) -> Option<Arc<C>> {
-        let hash = self.family.hash(labels);
-        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = cells.get(&hash)?;
-        same.iter().find(|one| one.labels.iter().zip(labels).all(|(a, b)| **a == *b)).map(|one| Arc::clone(&one.cell))
-    }
+fn find<'a, C, const K: usize>(cells: &'a Cells<C, K>, hash: u64, labels: [&str; K]) -> Option<&'a C> {
+    let same = cells.get(&hash)?;
+    same.iter().find(|one| one.labels.iter().zip(labels).all(|(a, b)| **a == *b)).map(|one| &*one.cell)
 }
 
 /// The keys are hashes already.
@@ -166,9 +200,9 @@ mod tests {
     fn workers_add_up() {
         let family = Arc::new(Family::<Counter, 2>::default());
         let (one, two) = (family.shard(), family.shard());
-        one.cell(["a", "x"], Newcomer::Admit).add(2);
-        one.cell(["a", "x"], Newcomer::Admit).add(3);
-        two.cell(["a", "x"], Newcomer::Admit).add(10);
+        one.with(["a", "x"], Newcomer::Admit, |c: &Counter| c.add(2));
+        one.with(["a", "x"], Newcomer::Admit, |c: &Counter| c.add(3));
+        two.with(["a", "x"], Newcomer::Admit, |c: &Counter| c.add(10));
         assert_eq!(total(&family, ["a", "x"]), 15);
         assert_eq!(family.series().len(), 1);
         assert_eq!(family.series()[0].1.len(), 2, "one cell per worker, not one per call");
@@ -179,7 +213,7 @@ mod tests {
         let family = Arc::new(Family::<Counter, 2>::default());
         let shard = family.shard();
         for i in 0..100_000 {
-            shard.cell(["openai", &format!("model-{i}")], Newcomer::Admit).add(1);
+            shard.with(["openai", &format!("model-{i}")], Newcomer::Admit, |c: &Counter| c.add(1));
         }
         let series = family.series();
         assert_eq!(series.len(), METRIC_LABEL_VALUES_MAX + 1);
@@ -193,7 +227,7 @@ mod tests {
         let shard = family.shard();
         for i in 0..150 {
             for j in 0..150 {
-                shard.cell([&format!("p{i}"), &format!("m{j}")], Newcomer::Admit).add(1);
+                shard.with([&format!("p{i}"), &format!("m{j}")], Newcomer::Admit, |c: &Counter| c.add(1));
             }
         }
         let series = family.series();
@@ -206,10 +240,10 @@ mod tests {
     fn a_name_that_nobody_answered_takes_no_place() {
         let family = Arc::new(Family::<Counter, 2>::default());
         let shard = family.shard();
-        shard.cell(["openai", "real"], Newcomer::Admit).add(1);
-        shard.cell(["openai", "guess"], Newcomer::NotAt(1)).add(1);
-        shard.cell(["openai", "real"], Newcomer::NotAt(1)).add(1);
-        shard.cell(["groq", "real"], Newcomer::NotAt(1)).add(4);
+        shard.with(["openai", "real"], Newcomer::Admit, |c: &Counter| c.add(1));
+        shard.with(["openai", "guess"], Newcomer::NotAt(1), |c: &Counter| c.add(1));
+        shard.with(["openai", "real"], Newcomer::NotAt(1), |c: &Counter| c.add(1));
+        shard.with(["groq", "real"], Newcomer::NotAt(1), |c: &Counter| c.add(4));
         assert_eq!(total(&family, ["openai", "guess"]), 0);
         assert_eq!(total(&family, ["openai", OTHER]), 1);
         assert_eq!(total(&family, ["openai", "real"]), 2);

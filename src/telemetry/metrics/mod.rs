@@ -1,7 +1,7 @@
 //! The series of the gateway: what is counted per request and per attempt, and the page that
 //! `/metrics` shows.
 //!
-//! Recording is a look-up in the worker's own map and a few relaxed additions. What others know
+//! Recording is a look-up in the worker's own map and a few plain additions. What others know
 //! already (generation, reloads, in flight) is not kept twice: it comes in as [`Observed`] at the
 //! scrape. Names follow the GenAI semantic conventions where these have one.
 
@@ -277,16 +277,14 @@ impl Meters {
                 }
             }
         }
-        let plain: [(&'static str, &str, fn(&RequestCells) -> &Counter); 4] = [
-            ("keyway_request_body_bytes", "Bytes of request bodies.", |cell| &cell.bytes_in),
-            ("keyway_response_body_bytes", "Bytes of response bodies.", |cell| &cell.bytes_out),
-            ("keyway_callers_left", "Requests whose caller did not wait for the end.", |cell| &cell.callers_left),
-            ("keyway_answers_truncated", "Answers that the upstream broke off.", |cell| &cell.truncated),
-        ];
-        for (name, help, pick) in plain {
+        let mut plain = |name, help: &str, pick: fn(&RequestCells) -> &Counter| {
             let all = series.iter().flat_map(|(_, cells)| cells).map(|cell| pick(cell).value()).sum();
             page.family(name, Kind::Counter, help).sample(&[], all);
-        }
+        };
+        plain("keyway_request_body_bytes", "Bytes of request bodies.", |cell| &cell.bytes_in);
+        plain("keyway_response_body_bytes", "Bytes of response bodies.", |cell| &cell.bytes_out);
+        plain("keyway_callers_left", "Requests whose caller did not wait for the end.", |cell| &cell.callers_left);
+        plain("keyway_answers_truncated", "Answers that the upstream broke off.", |cell| &cell.truncated);
     }
 
     fn write_attempts(&self, page: &mut Exposition) {
@@ -311,38 +309,47 @@ impl WorkerMeters {
         // The caller's text takes a place only once an upstream has answered to it.
         let proven = line.upstream_model.is_none() || (200..400).contains(&line.status);
         let newcomer = if proven { Newcomer::Admit } else { Newcomer::NotAt(1) };
-        let cells = self.requests.cell([provider, model, line.route], newcomer);
-        let class = usize::from(line.status / 100).checked_sub(1).filter(|class| *class < 5).unwrap_or(5);
-        if let Some(counter) = cells.by_class.get(class) {
-            counter.add(1);
-        }
-        cells.duration.observe(&DURATION, line.duration);
-        if let Some(first_byte) = line.first_byte.filter(|_| line.stream) {
-            cells.first_byte.observe(&FIRST_BYTE, first_byte);
-        }
-        if let Some(overhead) = line.overhead {
-            self.overhead.observe(&OVERHEAD, overhead);
-        }
-        let tokens = line.tokens;
-        let counts = [tokens.input, tokens.input_cached, tokens.output, tokens.output_reasoning];
-        for (counter, count) in cells.tokens.iter().zip(counts).filter(|(_, count)| *count > 0) {
-            counter.add(count);
-        }
-        cells.bytes_in.add(line.bytes_in);
-        cells.bytes_out.add(line.bytes_out);
-        match line.outcome {
-            Outcome::CallerLeft => cells.callers_left.add(1),
-            Outcome::Truncated => cells.truncated.add(1),
-            Outcome::Ok | Outcome::UpstreamError | Outcome::Refused | Outcome::GatewayError => {}
-        }
+        self.requests.with([provider, model, line.route], newcomer, |cells| {
+            cells.record(line);
+            // Under the same lock, so it has one writer too.
+            if let Some(overhead) = line.overhead {
+                self.overhead.observe(&OVERHEAD, overhead);
+            }
+        });
     }
 
     /// One upstream try has ended.
     pub fn attempt(&self, provider: &str, key: &str, outcome: AttemptOutcome) {
         // Providers and keys come from the config, so each may take a place.
-        let cells = self.attempts.cell([provider, key], Newcomer::Admit);
-        if let Some(counter) = cells.0.get(outcome as usize) {
+        self.attempts.with([provider, key], Newcomer::Admit, |cells| {
+            if let Some(counter) = cells.0.get(outcome as usize) {
+                counter.add(1);
+            }
+        });
+    }
+}
+
+impl RequestCells {
+    fn record(&self, line: &AccessLine) {
+        let class = usize::from(line.status / 100).checked_sub(1).filter(|class| *class < 5).unwrap_or(5);
+        if let Some(counter) = self.by_class.get(class) {
             counter.add(1);
+        }
+        self.duration.observe(&DURATION, line.duration);
+        if let Some(first_byte) = line.first_byte.filter(|_| line.stream) {
+            self.first_byte.observe(&FIRST_BYTE, first_byte);
+        }
+        let tokens = line.tokens;
+        let counts = [tokens.input, tokens.input_cached, tokens.output, tokens.output_reasoning];
+        for (counter, count) in self.tokens.iter().zip(counts) {
+            counter.add(count);
+        }
+        self.bytes_in.add(line.bytes_in);
+        self.bytes_out.add(line.bytes_out);
+        match line.outcome {
+            Outcome::CallerLeft => self.callers_left.add(1),
+            Outcome::Truncated => self.truncated.add(1),
+            Outcome::Ok | Outcome::UpstreamError | Outcome::Refused | Outcome::GatewayError => {}
         }
     }
 }
