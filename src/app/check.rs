@@ -37,7 +37,7 @@ pub fn check(path: &Path, strict_env: bool) -> Result<Problems, Unreadable> {
         strict_env,
         now: Ticks::default(),
     };
-    let (_, mut problems) = Compiler::default().compile(&source);
+    let (_, mut problems) = Compiler::new(None).compile(&source);
     if in_git_work_tree(directory) {
         plaintext(&text, &mut problems);
     }

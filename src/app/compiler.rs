@@ -4,17 +4,27 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tracing::level_filters::LevelFilter;
+
 use crate::config::Problems;
 use crate::health::Registry;
 use crate::id::ProviderName;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, Resolve, Snapshot, Unresolved, load};
+use crate::snapshot::{CompileInput, Compiled, LogLevel, Resolve, Snapshot, Unresolved, load};
 use crate::store::{Compile, Resolver, Source};
+use crate::telemetry::LogHandle;
 use crate::ticks::Ticks;
 
-#[derive(Default)]
 pub struct Compiler {
     registry: Registry,
+    /// Told the level of the generation that runs; `None` where nothing runs.
+    log: Option<LogHandle>,
+}
+
+impl Compiler {
+    pub fn new(log: Option<LogHandle>) -> Self {
+        Self { registry: Registry::new(), log }
+    }
 }
 
 impl Compile for Compiler {
@@ -35,7 +45,20 @@ impl Compile for Compiler {
     }
 
     fn swapped(&mut self, running: &Snapshot, now: Ticks) {
+        if let Some(log) = &self.log {
+            log.set_level(level(running.log_level));
+        }
         self.registry.prune(running.providers.iter().map(|provider| &provider.name), now);
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
     }
 }
 

@@ -45,7 +45,7 @@ impl Signals {
 /// `server.drain_seconds`. A second signal ends the process at once with 128 + its number.
 pub fn until_drained(running: Running) -> ExitCode {
     let Running { runtime, writer, store, commands, inbox, drain, draining, log, workers, mut ended, .. } = running;
-    let code = runtime.block_on(async move {
+    runtime.block_on(async move {
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
@@ -84,8 +84,7 @@ pub fn until_drained(running: Running) -> ExitCode {
         let cut: usize = workers.into_iter().filter_map(|worker| worker.join().ok()).map(|drained| drained.cut).sum();
         tracing::info!(connections_cut = cut, "drained");
         ExitCode::SUCCESS
-    });
-    code
+    })
 }
 
 fn reload(commands: &tokio::sync::mpsc::Sender<Command>) {

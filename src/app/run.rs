@@ -126,7 +126,7 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     let mut writing = WriterOptions::new(
         options.config.clone(),
         FingerprintKey::new(random),
-        Box::new(Compiler::default()),
+        Box::new(Compiler::new(Some(log.clone()))),
         Box::new(listeners),
         Arc::new(clock),
     );

@@ -57,7 +57,7 @@ impl Handler for Worker {
         match inner.route(&snapshot, &id, request, &conn).await {
             Ok(response) => response,
             Err(refusal) => {
-                let mut response = refusal.response.map(ReplyBody::whole);
+                let mut response = (*refusal.response).map(ReplyBody::whole);
                 proxy::identify(response.headers_mut(), &id, &snapshot.mark);
                 response
             }
@@ -68,12 +68,12 @@ impl Handler for Worker {
 /// An answer of the worker itself. These are counted, not logged line by line: whoever floods us
 /// with refusals must not fill the disk too.
 struct Refusal {
-    response: Response<Bytes>,
+    response: Box<Response<Bytes>>,
 }
 
 impl From<GatewayError> for Refusal {
     fn from(error: GatewayError) -> Self {
-        Self { response: proxy::render(&error) }
+        Self { response: Box::new(proxy::render(&error)) }
     }
 }
 

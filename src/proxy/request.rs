@@ -41,7 +41,11 @@ enum RequestBody {
     /// Whole and replayable.
     Held(Chunks),
     /// Begun to be read; can be sent once.
-    Flowing { head: Chunks, rest: Flowing<Incoming>, form: Option<Box<FormScanner>> },
+    Flowing {
+        head: Chunks,
+        rest: Flowing<Incoming>,
+        form: Option<Box<FormScanner>>,
+    },
     /// A flowing body that was sent.
     Gone,
 }
