@@ -110,6 +110,8 @@ fn a_refused_file_heals_when_the_secret_that_it_names_comes() {
         scene.disk.put(CONFIG, "{\"value\": 2, \"file\": \"secret\"}");
         scene.pass(100_000).await;
         assert_eq!(scene.value(), 1);
+        // With back-off: at 1, 2, 4, 8, 16 and 30 s from each other.
+        assert!(scene.store.status().reloads_failed < 10, "{}", scene.store.status().reloads_failed);
         // Far less than the 30 s that the next retry would take.
         scene.disk.put(SECRET, "token");
         scene.pass(1_200).await;
