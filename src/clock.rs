@@ -30,13 +30,3 @@ impl Clock {
         self.start.elapsed()
     }
 }
-
-impl crate::store::Clock for Clock {
-    fn now(&self) -> Ticks {
-        Self::now(self)
-    }
-
-    fn wall(&self) -> SystemTime {
-        Self::wall(self)
-    }
-}

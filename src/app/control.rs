@@ -54,7 +54,7 @@ pub fn until_drained(running: Running) -> ExitCode {
             }
         };
         systemd::ready();
-        let mut writing = std::pin::pin!(writer.run(inbox));
+        let mut writing = Box::pin(writer.run(inbox));
         loop {
             tokio::select! {
                 () = &mut writing => {
@@ -68,6 +68,8 @@ pub fn until_drained(running: Running) -> ExitCode {
             }
         }
         draining.store(true, Ordering::Release);
+        // The writer's own handles of the listening sockets would keep them open.
+        drop(writing);
         systemd::stopping();
         let bound = store.load().server.drain;
         tracing::info!(bound_seconds = bound.as_secs(), "draining");

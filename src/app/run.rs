@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::SystemTime;
 
 use rustls::crypto::aws_lc_rs;
 use tokio::sync::mpsc;
@@ -31,6 +32,7 @@ use crate::proxy::{ModelLists, ModelsListed, Proxy};
 use crate::server::{self, Drain, ListenerCommand, ServerRuntime};
 use crate::store::{Command, StartError, Store, Writer, WriterOptions};
 use crate::telemetry::{Log, LogHandle, LogOptions, Meters, Recorder};
+use crate::ticks::Ticks;
 use crate::upstream::{InProcess, Tls, Upstream};
 
 /// What the command line says.
@@ -186,6 +188,17 @@ fn shared(
         embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
         learnt,
         process,
+    }
+}
+
+/// The store wants to be told the time, so that its tests may pause it.
+impl crate::store::Clock for Clock {
+    fn now(&self) -> Ticks {
+        Self::now(self)
+    }
+
+    fn wall(&self) -> SystemTime {
+        Self::wall(self)
     }
 }
 

@@ -37,8 +37,7 @@ const RANKS: &[Rank] = &[
         may_import: &["snapshot::ListenSpec", "snapshot::ServerLimits", "snapshot::TlsFiles"],
     },
     Rank { module: "telemetry", rank: 4, may_import: &[] },
-    // Monotonic time as ticks; it fulfils the store's seam for clocks.
-    Rank { module: "clock", rank: 4, may_import: &["store"] },
+    Rank { module: "clock", rank: 4, may_import: &[] },
     Rank { module: "router", rank: 4, may_import: &["dialect"] },
     Rank { module: "ledger", rank: 4, may_import: &[] },
     Rank { module: "dispatch", rank: 4, may_import: &["snapshot", "provider", "health", "dialect"] },

@@ -12,4 +12,5 @@ mod projects;
 mod relay;
 mod reload;
 mod sdk;
+mod server;
 mod support;

@@ -21,6 +21,8 @@ const BODY: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hell
 const NOTICED: Duration = Duration::from_secs(2);
 const REQUESTS: u64 = 100_000;
 const SWAPS: u64 = 1_000;
+/// With `KEYWAY_LONG=1`.
+const SWAPS_LONG: u64 = 10_000;
 const CALLERS: usize = 8;
 
 fn config(upstream: &Upstream, key: &str) -> String {
@@ -60,7 +62,9 @@ async fn swaps_under_load_lose_nothing_and_mix_nothing() {
         .collect();
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
-    for swap in 1..=SWAPS {
+    let swaps = if std::env::var_os("KEYWAY_LONG").is_some() { SWAPS_LONG } else { SWAPS };
+    let mut early = None;
+    for swap in 1..=swaps {
         let key = format!("sk-generation-{swap:05}");
         let text = config(&upstream, &key);
         keys.lock().unwrap().insert(short_hash(&text), key);
@@ -72,7 +76,14 @@ async fn swaps_under_load_lose_nothing_and_mix_nothing() {
         }
         gateway.wait_generation(swap + 1).await;
         slowest = slowest.max(written.elapsed());
+        if swap == 100 {
+            early = Some(Footprint::of(gateway.pid()));
+        }
     }
+    // Under the same load as after the first hundred: what a swap leaves behind would show.
+    let (early, late) = (early.unwrap(), Footprint::of(gateway.pid()));
+    assert_eq!((late.threads, late.descriptors), (early.threads, early.descriptors));
+    assert!(late.resident_kib <= early.resident_kib + 2048, "{early:?} after 100 swaps, {late:?} after {swaps}");
     while served.load(Ordering::Relaxed) < REQUESTS {
         assert!(began.elapsed() < Duration::from_secs(600), "too slow: {} served", served.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -86,11 +97,31 @@ async fn swaps_under_load_lose_nothing_and_mix_nothing() {
     assert!(slowest < NOTICED, "slowest swap {slowest:?}");
     assert_eq!(status["snapshots_alive"], 1, "{status}");
     println!(
-        "{} requests over {SWAPS} swaps in {:?}, {} generations seen by callers, slowest swap {slowest:?}",
+        "{} requests over {swaps} swaps in {:?}, {} generations seen by callers, slowest swap {slowest:?}, {early:?}, {late:?}",
         served.load(Ordering::Relaxed),
         began.elapsed(),
         generations.len()
     );
+}
+
+/// What the process holds.
+#[derive(Debug)]
+struct Footprint {
+    resident_kib: u64,
+    threads: u64,
+    descriptors: usize,
+}
+
+impl Footprint {
+    fn of(pid: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        Self { resident_kib: field("VmRSS:"), threads: field("Threads:"), descriptors }
+    }
 }
 
 /// One connection that asks again and again; any answer but a right one is a panic.
