@@ -6,7 +6,8 @@
 //! A window with a failed request, or a closed-loop window in which the gateway's core was not
 //! busy, says nothing: it is thrown away, said so, and taken again.
 //!
-//! `make bench`, or `cargo bench --bench bench -- [--all] [--rounds N] [--seconds N] [--bare-only]`.
+//! `make bench`, or `cargo bench --bench bench -- [--all] [--only WORDS] [--rounds N] [--seconds N]
+//! [--bare-only] [--busy PERCENT]`. A lower `--busy` gives rough ratios on a machine that others use too.
 
 // Not the gateway: a bench ends by panicking.
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -31,9 +32,9 @@ use table::Table;
 const LOAD_CORE: usize = 0;
 const GATEWAY_CORE: usize = 1;
 
-/// Below this share of its core a gateway was waiting for the load generator, and its CPU time
-/// holds wake-ups that a saturated one does not have.
-const BUSY_MIN: f64 = 0.90;
+/// Below this share of its core, in per cent, a gateway was waiting for the load generator (or for
+/// another process), and its CPU time holds wake-ups that a saturated one does not have.
+const BUSY_MIN_PERCENT: usize = 90;
 
 /// Windows of one round that may be thrown away before the case is given up.
 const ATTEMPTS_MAX: usize = 3;
@@ -60,7 +61,9 @@ struct Options {
     rounds: usize,
     window: Duration,
     all: bool,
+    only: Option<String>,
     bare_only: bool,
+    busy_min: f64,
 }
 
 impl Options {
@@ -69,13 +72,22 @@ impl Options {
             let at = arguments.iter().position(|argument| argument == name);
             at.map_or(default, |at| arguments[at + 1].parse().unwrap_or_else(|_| panic!("{name} NUMBER")))
         };
+        let only = arguments.iter().position(|argument| argument == "--only").map(|at| arguments[at + 1].clone());
         let flag = |name: &str| arguments.iter().any(|argument| argument == name);
         Self {
             rounds: number("--rounds", 3),
             window: Duration::from_secs(u64::try_from(number("--seconds", 5)).unwrap()),
             all: flag("--all"),
+            only,
             bare_only: flag("--bare-only"),
+            busy_min: number("--busy", BUSY_MIN_PERCENT) as f64 / 100.0,
         }
+    }
+}
+
+impl Options {
+    fn wants(&self, case: &Case) -> bool {
+        self.only.as_ref().map_or(self.all || case.by_default, |words| case.name.contains(words.as_str()))
     }
 }
 
@@ -91,7 +103,7 @@ async fn run(options: &Options) -> bool {
     );
     println!("CPU: user + system of the gateway's whole process, at the ends of the window. Logging: default.\n");
     let mut table = Table::default();
-    for case in cases::all().into_iter().filter(|case| options.all || case.by_default) {
+    for case in cases::all().into_iter().filter(|case| options.wants(case)) {
         origin.answer_with(&case.answer);
         if case.paced_requests() {
             // Latency has a floor that no gateway is to blame for: the same load without one.
@@ -100,7 +112,7 @@ async fn run(options: &Options) -> bool {
         }
         for _ in 0..options.rounds {
             for gateway in [Some(&bare), keyway.as_ref()].into_iter().flatten() {
-                match measure(&case, gateway, options.window).await {
+                match measure(&case, gateway, options).await {
                     Some((window, cpu)) => table.add(&case, gateway.kind, &window, cpu),
                     None => table.gave_up(&case, gateway.kind),
                 }
@@ -114,7 +126,8 @@ async fn run(options: &Options) -> bool {
 }
 
 /// One window that is worth something, with the CPU time that it took.
-async fn measure(case: &Case, gateway: &Gateway, length: Duration) -> Option<(Window, Duration)> {
+async fn measure(case: &Case, gateway: &Gateway, options: &Options) -> Option<(Window, Duration)> {
+    let length = options.window;
     for _ in 0..ATTEMPTS_MAX {
         gateway.forget_log();
         let load = Load::start(case, gateway.address()).await;
@@ -127,7 +140,7 @@ async fn measure(case: &Case, gateway: &Gateway, length: Duration) -> Option<(Wi
         let busy = cpu.as_secs_f64() / window.length.as_secs_f64();
         let why = if window.failed > 0 {
             format!("{} failed: {}", window.failed, window.first_failure)
-        } else if case.closed_loop() && busy < BUSY_MIN {
+        } else if case.closed_loop() && busy < options.busy_min {
             let own = own.as_secs_f64() / window.length.as_secs_f64();
             format!("the gateway had its core for {:.0} % of the time, the load for {:.0} %", busy * 100.0, own * 100.0)
         } else if window.done < case.expected(length) * 95 / 100 {
