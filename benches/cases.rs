@@ -134,21 +134,24 @@ pub fn config(upstream: std::net::SocketAddr) -> String {
     )
 }
 
-/// A chat body of about `bytes` with the model last, as the official Python client writes it.
+/// A chat body of about `bytes` with the model last, as the official Python client writes it: turns of
+/// about 2 KB, prose with a quoted word and a new paragraph every few sentences.
 fn conversation(bytes: usize, model: &str, stream: bool) -> String {
-    let turn =
-        r#"{"role":"user","content":"Summarise the paragraph above in one sentence, and say \"done\" at the end.\n"},"#;
-    let answer =
-        r#"{"role":"assistant","content":"The paragraph says that a gateway should cost next to nothing. done"},"#;
+    let sentence = "The gateway reads what it is sent, finds the one word that it needs, and passes on all the rest. ";
+    let paragraph = format!(r#"{}It says \"done\" at the end.\n\n"#, sentence.repeat(4));
     let tail =
         format!(r#"{{"role":"user","content":"Go on."}}],"temperature":0.7,"stream":{stream},"model":"{model}"}}"#);
     let mut body = String::from(r#"{"messages":["#);
-    for piece in [turn, answer].iter().cycle() {
-        if body.len() + piece.len() + tail.len() > bytes {
+    for role in ["user", "assistant"].iter().cycle() {
+        let Some(room) = bytes.checked_sub(body.len() + tail.len() + 64).filter(|room| *room > paragraph.len()) else {
             break;
-        }
-        body.push_str(piece);
+        };
+        let content = paragraph.repeat((room / paragraph.len()).min(5));
+        body.push_str(&format!(r#"{{"role":"{role}","content":"{content}"}},"#));
     }
+    // The same length whatever the turns left over: one more string, which no scanner can skip.
+    let filling = bytes.saturating_sub(body.len() + tail.len() + 32);
+    body.push_str(&format!(r#"{{"role":"user","content":"{}"}},"#, "x".repeat(filling)));
     body.push_str(&tail);
     body
 }
