@@ -17,14 +17,17 @@ enum Asked {
     Stop(i32),
 }
 
-struct Signals {
+/// The signals that are heard. Made before the first address is announced: until then a SIGHUP
+/// would end the process, and whoever reads the address may send one.
+pub struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// Inside a runtime.
+    pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -44,15 +47,9 @@ impl Signals {
 /// Serves until a signal, then drains: readiness fails, listeners close, streams finish within
 /// `server.drain_seconds`. A second signal ends the process at once with 128 + its number.
 pub fn until_drained(running: Running) -> ExitCode {
-    let Running { runtime, writer, store, commands, inbox, drain, draining, log, workers, mut ended, .. } = running;
+    let Running { runtime, mut signals, writer, store, commands, inbox, drain, draining, log, workers, mut ended } =
+        running;
     runtime.block_on(async move {
-        let mut signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!(%error, "signals cannot be heard");
-                return ExitCode::FAILURE;
-            }
-        };
         systemd::ready();
         let mut writing = Box::pin(writer.run(inbox));
         loop {

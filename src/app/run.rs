@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
 use super::compiler::Compiler;
-use super::control;
+use super::control::{self, Signals};
 use super::ids::RequestIds;
 use super::listeners::{Announce, Listeners};
 use super::systemd;
@@ -89,6 +89,7 @@ impl From<StartError> for Failure {
 /// What the control thread looks after.
 pub struct Running {
     pub runtime: tokio::runtime::Runtime,
+    pub signals: Signals,
     pub writer: Writer,
     pub store: Arc<Store>,
     pub commands: mpsc::Sender<Command>,
@@ -124,7 +125,7 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(LISTENER_QUEUE_MAX)).unzip();
     let (commands, inbox) = mpsc::channel(WRITER_QUEUE_MAX);
 
-    let listeners = Listeners::new(senders, systemd::inherited(), announce(log.clone()));
+    let listeners = Listeners::new(senders, systemd::inherited(), announce());
     let mut writing = WriterOptions::new(
         options.config.clone(),
         FingerprintKey::new(random),
@@ -133,9 +134,10 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
         Arc::new(clock),
     );
     writing.strict_env = options.strict_env;
-    let (writer, store) = {
+    let (signals, (writer, store)) = {
         let _inside = runtime.enter();
-        Writer::start(writing)?
+        let signals = Signals::new().map_err(|error| Failure::Machine(format!("signals cannot be heard: {error}")))?;
+        (signals, Writer::start(writing)?)
     };
 
     let draining = Arc::new(AtomicBool::new(false));
@@ -146,7 +148,7 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     for (index, receiver) in receivers.into_iter().enumerate() {
         workers.push(spawn(index, &shared, receiver, ended_tx.clone())?);
     }
-    Ok(Running { writer, store, commands, inbox, drain, draining, log: log.clone(), workers, ended, runtime })
+    Ok(Running { signals, writer, store, commands, inbox, drain, draining, log: log.clone(), workers, ended, runtime })
 }
 
 fn shared(
@@ -260,9 +262,8 @@ fn random() -> Result<[u8; 32], Failure> {
 }
 
 /// Prints each address on a line of its own, for people and for whoever chose port 0.
-fn announce(log: LogHandle) -> Announce {
-    Box::new(move |address| {
-        tracing::info!("listening on {address}");
-        log.flush();
-    })
+/// On standard error, whatever the log's level and format: it is no event but the answer to
+/// whoever started the process.
+fn announce() -> Announce {
+    Box::new(|address| eprintln!("listening on {address}"))
 }

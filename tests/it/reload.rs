@@ -21,7 +21,7 @@ const BODY: &str = r#"{"model":"up/m","messages":[{"role":"user","content":"hell
 const NOTICED: Duration = Duration::from_secs(2);
 const REQUESTS: u64 = 100_000;
 const SWAPS: u64 = 1_000;
-/// With `KEYWAY_LONG=1`.
+/// With `KEYWAY_LONG=1`; a quarter of an hour.
 const SWAPS_LONG: u64 = 10_000;
 const CALLERS: usize = 8;
 
@@ -80,10 +80,13 @@ async fn swaps_under_load_lose_nothing_and_mix_nothing() {
             early = Some(Footprint::of(gateway.pid()));
         }
     }
-    // Under the same load as after the first hundred: what a swap leaves behind would show.
+    // Under the same load as after the first hundred: what a swap leaves behind would show. The
+    // health of retired keys is kept for an hour, at most 4 096 of them, and is all that may grow.
     let (early, late) = (early.unwrap(), Footprint::of(gateway.pid()));
-    assert_eq!((late.threads, late.descriptors), (early.threads, early.descriptors));
-    assert!(late.resident_kib <= early.resident_kib + 2048, "{early:?} after 100 swaps, {late:?} after {swaps}");
+    assert_eq!(late.threads, early.threads);
+    // Descriptors of status requests come and go.
+    assert!(late.descriptors <= early.descriptors + 4, "{early:?} after 100 swaps, {late:?} after {swaps}");
+    assert!(late.resident_kib <= early.resident_kib + 4096, "{early:?} after 100 swaps, {late:?} after {swaps}");
     while served.load(Ordering::Relaxed) < REQUESTS {
         assert!(began.elapsed() < Duration::from_secs(600), "too slow: {} served", served.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_millis(20)).await;
