@@ -127,7 +127,7 @@ impl Inner {
         method: &Method,
         operation: Operation,
         caller: &Caller,
-    ) -> Result<RequestGuard, Refusal> {
+    ) -> Result<Box<RequestGuard>, Refusal> {
         let Some(permit) = self.in_flight.take(snapshot.server.limits.in_flight_max) else {
             let message = "too many requests in flight (server.limits.in_flight_max)";
             return Err(GatewayError::gateway(Kind::Overloaded, "overloaded", message)

@@ -224,6 +224,13 @@ impl Plan {
         !self.steps.is_empty()
     }
 
+    /// Whether there is anybody beside the pick just made: another step, or another key of the same
+    /// provider.
+    pub fn has_others(&self, snapshot: &Snapshot) -> bool {
+        let provider = self.steps.get(self.at).and_then(|step| snapshot.providers.get(step.target.provider as usize));
+        self.steps.len() > self.at + 1 || provider.is_none_or(|provider| provider.keys.len() > 1)
+    }
+
     /// Attempts so far.
     pub fn attempts(&self) -> u32 {
         self.attempts

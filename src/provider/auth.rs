@@ -51,6 +51,14 @@ impl UpstreamAuth {
         Ok(Self::Header { name, value })
     }
 
+    /// The header that [`Self::apply`] sets.
+    pub fn header_name(&self) -> Option<&HeaderName> {
+        match self {
+            Self::None => None,
+            Self::Header { name, .. } => Some(name),
+        }
+    }
+
     /// Puts the credential in place of whatever stood under its name.
     pub fn apply(&self, headers: &mut HeaderMap) {
         if let Self::Header { name, value } = self {

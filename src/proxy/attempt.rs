@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, response};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, response};
 
 use super::guard::{AttemptGuard, RequestGuard};
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
-use super::request::Inbound;
+use super::request::{Inbound, More};
 use super::{Call, Proxy};
 use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
@@ -78,7 +78,8 @@ pub async fn run(
         };
         guard.tries(&pick);
         let mut attempt = AttemptGuard::new(&pick, &proxy);
-        let fault = match once(&proxy, inbound, destination, &pick, call.snapshot, guard).await? {
+        let more = if plan.has_others(call.snapshot) { More::Perhaps } else { More::No };
+        let fault = match once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await? {
             Ok(answer) if !is_error(answer.parts.status) => {
                 attempt.succeeded();
                 return Ok(Reply::Good(Box::new(Good { parts: answer.parts, body: answer.body, attempt })));
@@ -126,6 +127,7 @@ async fn once(
     inbound: &mut Inbound,
     destination: &Destination<'_>,
     pick: &Pick,
+    more: More,
     snapshot: &Snapshot,
     guard: &mut RequestGuard,
 ) -> Result<Result<Answer, SendError>, GatewayError> {
@@ -138,7 +140,7 @@ async fn once(
     let Some(body) = inbound.body_for(pick.model.as_ref()) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
-    let request = assemble(inbound, ready, destination, uri, body);
+    let request = assemble(inbound.head(more), ready, destination, uri, body);
     let began = Instant::now();
     let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, request).await;
     guard.waited(began.elapsed());
@@ -146,13 +148,13 @@ async fn once(
 }
 
 fn assemble(
-    inbound: &Inbound,
+    head: HeaderMap,
     ready: &Ready,
     destination: &Destination<'_>,
     uri: Uri,
     body: UpstreamBody,
 ) -> Request<UpstreamBody> {
-    let head = headers::to_upstream(&inbound.parts.headers, ready, Encoding::Identity);
+    let head = headers::to_upstream(head, ready, Encoding::Identity);
     let mut request = Request::new(body);
     *request.method_mut() = destination.method.clone();
     *request.uri_mut() = uri;

@@ -88,14 +88,15 @@ impl RequestGuard {
         id: RequestId,
         method: Method,
         operation: Operation,
-    ) -> Self {
+    ) -> Box<Self> {
         generation.in_flight.fetch_add(1, Ordering::AcqRel);
         let mut line = AccessLine::new(proxy.clock.wall(), method);
         line.request_id = Some(id.clone());
         line.route = operation.as_str();
         line.generation = Some(generation.header.clone());
         line.logged = proxy.access_log.load(Ordering::Relaxed);
-        Self {
+        // Boxed where it is made: it goes through several hands, and into the body at last.
+        Box::new(Self {
             proxy,
             _permit: permit,
             generation,
@@ -106,7 +107,7 @@ impl RequestGuard {
             first_byte: None,
             waited: Duration::ZERO,
             ended: false,
-        }
+        })
     }
 
     pub fn proxy(&self) -> &Arc<Proxy> {

@@ -5,6 +5,7 @@
 //! 3.3). A header that the `Connection` header names is hop-by-hop whatever its name (RFC 9110 7.6.1).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::id::RequestId;
 use crate::snapshot::{GenerationMark, Key, Ready};
@@ -18,9 +19,6 @@ pub const X_KEYWAY_MODEL: HeaderName = HeaderName::from_static("x-keyway-model")
 pub const X_KEYWAY_GENERATION: HeaderName = HeaderName::from_static("x-keyway-generation");
 pub const X_KEYWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-keyway-attempts");
 
-/// Room for what the gateway itself adds to an upstream head.
-const OWN_HEADERS: usize = 4;
-
 /// What the body of the upstream request is, as far as its head must say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
@@ -31,43 +29,48 @@ pub enum Encoding {
 }
 
 /// The head of an upstream request: what the caller sent and may send, the key's own headers, the
-/// credential. `Host` and the length are set by the connection.
-pub fn to_upstream(caller: &HeaderMap, ready: &Ready, encoding: Encoding) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(caller.len() + OWN_HEADERS);
-    let listed = hop_by_hop_by_name(caller);
-    for (name, value) in caller {
-        if travels_upstream(name.as_str()) && !listed.contains(name.as_str()) {
-            out.append(name.clone(), value.clone());
+/// credential. `Host` and the length are set by the connection. Filtered in place: a new map would
+/// hash every name again.
+pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> HeaderMap {
+    keep(&mut head, |name| travels_upstream(name) || is_replaced(name));
+    match encoding {
+        Encoding::AsCaller if head.contains_key(header::ACCEPT_ENCODING) => {}
+        Encoding::AsCaller | Encoding::Identity => {
+            head.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
     }
-    match (encoding, caller.get(header::ACCEPT_ENCODING)) {
-        (Encoding::AsCaller, Some(accepted)) => {
-            out.insert(header::ACCEPT_ENCODING, accepted.clone());
-        }
-        _ => {
-            out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
+    if ready.auth.header_name() != Some(&header::AUTHORIZATION) {
+        head.remove(header::AUTHORIZATION);
     }
     for (name, value) in &ready.extra_headers {
-        out.insert(name.clone(), value.clone());
+        head.insert(name.clone(), value.clone());
     }
-    ready.auth.apply(&mut out);
-    out
+    ready.auth.apply(&mut head);
+    head
+}
+
+/// Names that need not be taken out first, because what follows always replaces or judges them.
+fn is_replaced(name: &str) -> bool {
+    matches!(name, "accept-encoding" | "authorization")
 }
 
 /// The head of an answer to the caller, without the gateway's own headers.
-pub fn to_caller(upstream: &HeaderMap, passthrough: bool) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(upstream.len() + 8);
-    let listed = hop_by_hop_by_name(upstream);
-    for (name, value) in upstream {
-        let text = name.as_str();
-        if text == "x-request-id" {
-            out.append(X_UPSTREAM_REQUEST_ID, value.clone());
-        } else if comes_back(text, passthrough) && !listed.contains(text) {
-            out.append(name.clone(), value.clone());
-        }
+pub fn to_caller(mut head: HeaderMap, passthrough: bool) -> HeaderMap {
+    if let Some(theirs) = head.remove(X_REQUEST_ID) {
+        head.insert(X_UPSTREAM_REQUEST_ID, theirs);
     }
-    out
+    keep(&mut head, |name| comes_back(name, passthrough));
+    head
+}
+
+/// Takes out what the list does not have and what `Connection` names.
+fn keep(head: &mut HeaderMap, is_listed: impl Fn(&str) -> bool) {
+    let connection = hop_by_hop_by_name(head);
+    let out: SmallVec<[HeaderName; 8]> =
+        head.keys().filter(|name| !is_listed(name.as_str()) || connection.contains(name.as_str())).cloned().collect();
+    for name in out {
+        head.remove(name);
+    }
 }
 
 /// `x-keyway-*` of an answer that a key gave.
@@ -239,7 +242,7 @@ mod tests {
         head.insert(header::CONNECTION, HeaderValue::from_static("keep-alive, OpenAI-Beta"));
         head.insert("openai-beta", HeaderValue::from_static("x"));
         head.insert("etag", HeaderValue::from_static("y"));
-        let back = to_caller(&head, false);
+        let back = to_caller(head, false);
         assert!(back.get("openai-beta").is_none());
         assert!(back.get("etag").is_some());
     }

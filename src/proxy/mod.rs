@@ -74,8 +74,7 @@ pub struct Call<'a> {
 }
 
 /// Answers one data-plane call.
-pub async fn handle(call: Call<'_>, request: Request<Incoming>, guard: RequestGuard) -> Response<ReplyBody> {
-    let mut guard = Box::new(guard);
+pub async fn handle(call: Call<'_>, request: Request<Incoming>, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     match respond(&call, request, &mut guard).await {
         Ok(Outgoing::Whole(response)) => finish_whole(response, guard),
         Ok(Outgoing::Stream(good)) => finish_stream(*good, guard),
@@ -97,7 +96,8 @@ async fn respond(
     let (parts, incoming) = request.into_parts();
     let matched = &call.matched;
     if matches!(matched.endpoint.operation, Operation::ListModels | Operation::Model) && parts.method == Method::GET {
-        return models::answer(call, guard).await.map(Outgoing::Whole);
+        // Rare, and its future is large: it must not be carried by every other request.
+        return Box::pin(models::answer(call, guard)).await.map(Outgoing::Whole);
     }
     let limits = call.snapshot.server.limits;
     let method = parts.method.clone();
@@ -223,7 +223,8 @@ fn query_value(query: Option<&str>, name: &str) -> Option<String> {
 fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> {
     let mut response = Response::new(refused.body);
     *response.status_mut() = refused.parts.status;
-    let mut head = headers::to_caller(&refused.parts.headers, false);
+    guard.line.upstream_request_id = upstream_request_id(&refused.parts.headers);
+    let mut head = headers::to_caller(refused.parts.headers, false);
     head.remove(http::header::CONTENT_LENGTH);
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, &refused.key, model, guard.line.attempts);
@@ -231,7 +232,6 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
         head.insert(headers::X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     *response.headers_mut() = head;
-    guard.line.upstream_request_id = upstream_request_id(&refused.parts.headers);
     guard.upstream_error();
     response
 }
@@ -239,13 +239,13 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
 /// Commit point: from here on there is no second attempt.
 fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let Good { parts, body, attempt } = good;
-    let mut head = headers::to_caller(&parts.headers, false);
+    let events = is_event_stream(&parts.headers);
+    guard.line.status = parts.status.as_u16();
+    guard.line.upstream_request_id = upstream_request_id(&parts.headers);
+    let mut head = headers::to_caller(parts.headers, false);
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, attempt.key(), model, guard.line.attempts);
     headers::identify(&mut head, &guard.id, guard.generation());
-    guard.line.status = parts.status.as_u16();
-    guard.line.upstream_request_id = upstream_request_id(&parts.headers);
-    let events = is_event_stream(&parts.headers);
     let mut response = Response::new(ReplyBody::Relay(Box::new(Relay::new(body, attempt, events, guard))));
     *response.status_mut() = parts.status;
     *response.headers_mut() = head;

@@ -176,7 +176,7 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Option<Arc<[Box<str>]>> {
     let mut request = Request::new(UpstreamBody::Empty);
     *request.method_mut() = Method::GET;
     *request.uri_mut() = Uri::from(path_and_query(&ready.base_path, "/models", None).ok()?);
-    let mut head = headers::to_upstream(&http::HeaderMap::new(), ready, Encoding::Identity);
+    let mut head = headers::to_upstream(http::HeaderMap::new(), ready, Encoding::Identity);
     head.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     *request.headers_mut() = head;
     let answer = proxy.upstream.send(&ready.transport, &key.timeouts, request).await.ok()?;

@@ -14,7 +14,7 @@ use super::guard::AttemptGuard;
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
 use super::relay::{Relay, ReplyBody};
-use super::request::Inbound;
+use super::request::{Inbound, More};
 use super::{RequestGuard, attempt, refuse, upstream_query};
 use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::dispatch::{ModelRequest, Pick, plan};
@@ -34,12 +34,15 @@ pub struct Through<'a> {
     pub query: Option<&'a str>,
 }
 
-pub async fn handle(through: Through<'_>, request: Request<Incoming>, guard: RequestGuard) -> Response<ReplyBody> {
-    let mut guard = Box::new(guard);
+pub async fn handle(
+    through: Through<'_>,
+    request: Request<Incoming>,
+    mut guard: Box<RequestGuard>,
+) -> Response<ReplyBody> {
     match send(&through, request, &mut guard).await {
         Ok(good) => {
             let attempt::Good { parts, body, attempt } = *good;
-            let mut head = headers::to_caller(&parts.headers, true);
+            let mut head = headers::to_caller(parts.headers, true);
             headers::stamp(&mut head, attempt.key(), None, guard.line.attempts);
             headers::identify(&mut head, &guard.id, guard.generation());
             guard.line.status = parts.status.as_u16();
@@ -75,7 +78,7 @@ async fn send(
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = inbound.parts.method.clone();
     *outgoing.uri_mut() = uri;
-    *outgoing.headers_mut() = headers::to_upstream(&inbound.parts.headers, ready, Encoding::AsCaller);
+    *outgoing.headers_mut() = headers::to_upstream(inbound.head(More::No), ready, Encoding::AsCaller);
     let proxy = Arc::clone(guard.proxy());
     let mut attempt = AttemptGuard::new(&pick, &proxy);
     let began = Instant::now();

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -32,6 +32,7 @@ pub struct Inbound {
     pub parts: Parts,
     body: RequestBody,
     found: Scanned,
+    head_taken: bool,
     pub stream: bool,
     pub fallbacks: SmallVec<[ModelName; 2]>,
 }
@@ -48,6 +49,13 @@ enum RequestBody {
     },
     /// A flowing body that was sent.
     Gone,
+}
+
+/// Whether another attempt may follow this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum More {
+    Perhaps,
+    No,
 }
 
 /// What the scanners found in the body.
@@ -73,11 +81,24 @@ impl Inbound {
                 "compressed request bodies are not read; send the body without content-encoding",
             ));
         }
+        match kind {
+            BodyKind::None => return Ok(Self::with(parts, RequestBody::Empty)),
+            BodyKind::Json => return Self::read_json(parts, incoming, limits, true).await,
+            BodyKind::Form | BodyKind::ByContentType => {}
+        }
+        // Rare, and its future is large: it must not be carried by every other request.
+        Box::pin(Self::read_by_content_type(parts, incoming, kind, limits)).await
+    }
+
+    async fn read_by_content_type(
+        parts: Parts,
+        incoming: Incoming,
+        kind: BodyKind,
+        limits: &ServerLimits,
+    ) -> Result<Self, GatewayError> {
         let content_type = content_type(&parts).into_owned();
         let is_json = content_type.starts_with("application/json");
         match kind {
-            BodyKind::None => Ok(Self::with(parts, RequestBody::Empty)),
-            BodyKind::Json => Self::read_json(parts, incoming, limits, true).await,
             // Images are edited by a form or by JSON that names a file.
             BodyKind::Form if is_json => Self::read_json(parts, incoming, limits, true).await,
             BodyKind::Form => Self::read_form(parts, incoming, limits, &content_type).await,
@@ -85,7 +106,7 @@ impl Inbound {
             BodyKind::ByContentType if content_type.starts_with("multipart/form-data") => {
                 Self::read_form(parts, incoming, limits, &content_type).await
             }
-            BodyKind::ByContentType => Self::flow(parts, incoming, limits),
+            BodyKind::ByContentType | BodyKind::None | BodyKind::Json => Self::flow(parts, incoming, limits),
         }
     }
 
@@ -101,7 +122,7 @@ impl Inbound {
 
     fn with(parts: Parts, body: RequestBody) -> Self {
         let fallbacks = SmallVec::new();
-        Self { parts, body, found: Scanned::Nothing, stream: false, fallbacks }
+        Self { parts, body, found: Scanned::Nothing, head_taken: false, stream: false, fallbacks }
     }
 
     async fn read_json(
@@ -181,9 +202,20 @@ impl Inbound {
         field.map(|field| field.name.as_str())
     }
 
-    /// Whether the body can be sent again.
+    /// The caller's headers for one attempt: a copy where another may follow, else the map itself.
+    pub fn head(&mut self, more: More) -> HeaderMap {
+        match more {
+            More::Perhaps => self.parts.headers.clone(),
+            More::No => {
+                self.head_taken = true;
+                std::mem::take(&mut self.parts.headers)
+            }
+        }
+    }
+
+    /// Whether the request can be sent again.
     pub fn replayable(&self) -> bool {
-        matches!(self.body, RequestBody::Empty | RequestBody::Held(_))
+        !self.head_taken && matches!(self.body, RequestBody::Empty | RequestBody::Held(_))
     }
 
     /// Bytes read so far: the whole body, or its head when it flows.
