@@ -42,6 +42,12 @@ pub const RELOAD_RETRY_MAX: Duration = Duration::from_secs(30);
 pub const RELOAD_OUTCOMES_KEPT: usize = 10;
 /// Longest duration that the file may ask for; beyond it somebody mistook the unit.
 pub const CONFIG_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Cells of the table by which an edit aligns two lists; beyond it only their equal ends are.
+pub const EDIT_ALIGN_CELLS_MAX: usize = 250_000;
+/// Values that an edit looks at to find one that the new one should look like.
+pub const EDIT_MODEL_STEPS_MAX: usize = 10_000;
+/// Columns up to which an edit puts a record on one line that resembles nothing in the file.
+pub const EDIT_LINE_CHARS_MAX: usize = 100;
 /// Commands that may wait for the writer; it works them off in milliseconds.
 pub const WRITER_QUEUE_MAX: usize = 256;
 /// Directories that are watched for events; beyond it the poll alone sees changes.

@@ -3,6 +3,7 @@
 //! Knows JSON, comments and positions. Refuses to resolve a secret, to decide a default or to touch
 //! a file: text comes in as an argument, `snapshot/compile` decides, `store` reads and writes.
 
+pub mod edit;
 pub mod file;
 pub mod problem;
 pub mod read;

@@ -176,7 +176,7 @@ pub fn plain(value: &Value) -> Canon {
 
 /// One spelling for each number: `1`, `1.0` and `1e0` are the same. What no `f64` or `i128` holds
 /// exactly stays as written.
-fn shortest(text: &str) -> String {
+pub(super) fn shortest(text: &str) -> String {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if let Ok(whole) = text.parse::<i128>() {
         return whole.to_string();

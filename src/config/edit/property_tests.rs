@@ -1,0 +1,1 @@
+//! Random files and random edits.
