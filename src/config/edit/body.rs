@@ -37,7 +37,9 @@ pub(super) struct Slot {
     pub comma_after: Option<usize>,
     /// No line break stands between it and what is before it.
     pub inline: bool,
-    /// What belongs to it ends in a comment that only a line break ends.
+    /// What stands before `lead` ends in a comment that only a line break ends.
+    pub after_line_comment: bool,
+    /// What belongs to it ends in such a comment.
     pub ends_in_line_comment: bool,
 }
 
@@ -89,6 +91,7 @@ impl Body {
                 comma_before: gap.comma.filter(|_| gap.comma_leads),
                 comma_after: after.comma.filter(|_| !after.comma_leads),
                 inline: gap.inline,
+                after_line_comment: gap.after_line_comment,
                 ends_in_line_comment: after.ends_in_line_comment,
             });
             gap = after;
@@ -106,6 +109,7 @@ struct Gap {
     /// The comma belongs to the latter item.
     comma_leads: bool,
     inline: bool,
+    after_line_comment: bool,
     ends_in_line_comment: bool,
 }
 
@@ -139,33 +143,49 @@ impl Gap {
             comma,
             comma_leads,
             inline: false,
-            ends_in_line_comment: behind.last().is_some_and(|t| t.kind == Trivia::LineComment),
+            after_line_comment: tokens.iter().rfind(|t| t.span.end <= lead).is_some_and(is_line_comment),
+            ends_in_line_comment: behind.last().is_some_and(is_line_comment),
         }
     }
 
-    /// Behind the last item: all up to the line break, or up to the last comment or comma.
+    /// Behind the last item: all up to the line break (that behind its comma, if the comma comes
+    /// later), or up to the last comment or comma.
     fn at_end(text: &str, from: usize, close: usize) -> Self {
         let tokens = trivia(text, from..close);
         let comma = tokens.iter().find(|t| t.kind == Trivia::Comma).map(|t| t.span.start);
-        let first = tokens.iter().position(|t| t.kind == Trivia::Break);
-        let behind = tokens.get(..first.unwrap_or(tokens.len())).unwrap_or_default();
-        let last = behind.iter().rfind(|t| t.kind != Trivia::Space);
-        let line_end = match first {
-            Some(first) => tokens.get(first).map_or(close, |t| t.span.start),
-            None => last.map_or(from, |t| t.span.end),
+        let is_end = |t: &Token| t.kind == Trivia::Break && t.span.start >= comma.unwrap_or(from);
+        let end = tokens.iter().position(is_end);
+        let behind = tokens.get(..end.unwrap_or(tokens.len())).unwrap_or_default();
+        let trail = match end {
+            Some(end) => tokens.get(end).map_or(close, |t| t.span.start),
+            None => {
+                behind.iter().rfind(|t| !matches!(t.kind, Trivia::Space | Trivia::Break)).map_or(from, |t| t.span.end)
+            }
         };
-        let trail = comma.map_or(line_end, |comma| line_end.max(comma + 1));
         Self {
             trail,
-            inline: first.is_none(),
-            ends_in_line_comment: trail == line_end && last.is_some_and(|t| t.kind == Trivia::LineComment),
+            inline: !tokens.iter().any(|t| t.kind == Trivia::Break),
+            ends_in_line_comment: behind.last().is_some_and(is_line_comment),
             ..Self::inline(comma)
         }
     }
 
     fn inline(comma: Option<usize>) -> Self {
-        Self { trail: 0, lead: 0, content: 0, comma, comma_leads: false, inline: true, ends_in_line_comment: false }
+        Self {
+            trail: 0,
+            lead: 0,
+            content: 0,
+            comma,
+            comma_leads: false,
+            inline: true,
+            after_line_comment: false,
+            ends_in_line_comment: false,
+        }
     }
+}
+
+fn is_line_comment(token: &Token) -> bool {
+    token.kind == Trivia::LineComment
 }
 
 /// The first comment from `from` on, or the item itself.

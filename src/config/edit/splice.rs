@@ -107,6 +107,8 @@ impl<'t> Splicer<'t> {
     fn remove(&mut self, body: &Body, gone: &[bool]) -> Vec<bool> {
         let mut ahead = vec![false; body.slots.len()];
         let mut slots = body.slots.iter().zip(gone).zip(&mut ahead).peekable();
+        // Where the last deletion ended, if a line comment has come to stand right before that.
+        let mut bare = None;
         while let Some(((first, gone), _)) = slots.next() {
             if !gone {
                 continue;
@@ -120,9 +122,18 @@ impl<'t> Splicer<'t> {
                 Some(((next, _), ahead)) if next.inline => {
                     // It comes to stand where they began.
                     **ahead = true;
-                    self.splices.push((first.content..next.content, String::new()));
+                    let from = first.comma_before.unwrap_or(first.content);
+                    self.splices.push((from..next.content, String::new()));
                 }
-                _ => self.splices.push((first.lead..last.trail, String::new())),
+                _ => {
+                    // A comment above must not swallow what follows on the last line.
+                    let in_comment = first.after_line_comment || bare == Some(first.lead);
+                    bare = in_comment.then_some(last.trail);
+                    let follows = self.slice(last.trail..body.close).trim_start_matches([' ', '\t']);
+                    let keeps_break = in_comment && !follows.starts_with(['\n', '\r']);
+                    let line_break = if keeps_break { break_at(self.text, first.start) } else { "" };
+                    self.splices.push((first.lead..last.trail, line_break.to_owned()));
+                }
             }
         }
         ahead
