@@ -83,9 +83,6 @@ pub const CALLER_STALL_MAX: Duration = Duration::from_secs(300);
 pub const BODY_PROGRESS_BYTES: usize = 16 * 1024;
 /// Read and write buffer of a caller's connection; large enough that a prompt takes few reads.
 pub const CALLER_BUFFER_BYTES_MAX: usize = 256 * 1024;
-/// Messages up to this size leave in one burst with those of other connections; larger ones go at
-/// once, because waiting would cost them the cache.
-pub const BURST_BYTES_MAX: usize = 16 * 1024;
 /// HTTP/2: bytes that a caller may send ahead, per stream and per connection.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -122,8 +119,6 @@ pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub const CONNECT_TRY_MIN: Duration = Duration::from_millis(250);
 /// Times that one wake-up may poll an upstream connection before others get their turn.
 pub const LINK_ROUNDS_MAX: u32 = 8;
-/// Chunks of an answer up to this size are copied out of the read buffer: most stream events.
-pub const DETACH_BYTES_MAX: usize = 1024;
 /// A silent upstream connection is probed this often, lest a NAT forgets it during a long thought.
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(45);
 /// Answers of the resolver are believed for this long.

@@ -186,7 +186,6 @@ async fn run<C: Graceful>(connection: C, mut watch: Watch, drain: &Drain) {
     let mut watching = false;
     let mut finishing = false;
     poll_fn(|cx| {
-        watch.next_turn();
         if !watching {
             watching = true;
             let _ = begun.as_mut().poll(cx);

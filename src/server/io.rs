@@ -16,8 +16,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-use crate::limits::BURST_BYTES_MAX;
-
 /// What is going on in a connection. Written by its own tasks, read by the same: the orderings are
 /// relaxed because nothing else hangs on them.
 #[derive(Debug)]
@@ -32,8 +30,6 @@ pub struct Pulse {
     stalled: AtomicBool,
     /// Writes that went through, wrapping.
     writes: AtomicU32,
-    /// Polls of the connection, wrapping.
-    turn: AtomicU32,
 }
 
 impl Pulse {
@@ -45,13 +41,7 @@ impl Pulse {
             in_head: AtomicBool::new(true),
             stalled: AtomicBool::new(false),
             writes: AtomicU32::new(0),
-            turn: AtomicU32::new(0),
         }
-    }
-
-    /// A poll of the connection begins.
-    pub fn next_turn(&self) {
-        self.turn.store(self.turn.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     pub fn active(&self) -> u32 {
@@ -116,17 +106,10 @@ pub enum Stream {
 }
 
 /// The stream that hyper serves: what was sniffed, then the rest.
-///
-/// A small write waits for its connection's next turn, which comes when the other connections that
-/// were ready at the same time have had theirs. So what belongs together leaves in one burst: a peer
-/// on the same machine is woken once and not once per answer, which is worth more (10 to 20 % of a
-/// request or stream event) than the turn costs. Large writes go at once, while they are in cache.
 pub struct Watched {
     io: Io,
     sniffed: Bytes,
     pulse: Arc<Pulse>,
-    /// The turn in which a write was put off.
-    put_off: Option<u32>,
 }
 
 enum Io {
@@ -152,24 +135,7 @@ impl Watched {
             Stream::Unix(stream) => Io::Unix(TokioIo::new(stream)),
             Stream::Tls(stream) => Io::Tls(Box::new(TokioIo::new(*stream))),
         };
-        Self { io, sniffed, pulse, put_off: None }
-    }
-
-    /// Whether a write of `bytes` has to wait; the task is then woken for its next turn.
-    fn must_wait(&mut self, cx: &Context<'_>, bytes: usize) -> bool {
-        let turn = self.pulse.turn.load(Relaxed);
-        match self.put_off {
-            None if bytes <= BURST_BYTES_MAX => {
-                self.put_off = Some(turn);
-                cx.waker().wake_by_ref();
-                true
-            }
-            Some(put_off) if put_off == turn => true,
-            _ => {
-                self.put_off = None;
-                false
-            }
-        }
+        Self { io, sniffed, pulse }
     }
 }
 
@@ -192,9 +158,6 @@ impl Read for Watched {
 impl Write for Watched {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         let watched = self.get_mut();
-        if watched.must_wait(cx, buf.len()) {
-            return Poll::Pending;
-        }
         let outcome = each!(&mut watched.io, io => Pin::new(io).poll_write(cx, buf));
         watched.pulse.wrote(&outcome);
         outcome
@@ -202,9 +165,6 @@ impl Write for Watched {
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let watched = self.get_mut();
-        if watched.must_wait(cx, bufs.iter().map(|buf| buf.len()).sum()) {
-            return Poll::Pending;
-        }
         let outcome = each!(&mut watched.io, io => Pin::new(io).poll_write_vectored(cx, bufs));
         watched.pulse.wrote(&outcome);
         outcome

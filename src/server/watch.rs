@@ -54,11 +54,6 @@ impl Watch {
         }
     }
 
-    /// A poll of the connection begins.
-    pub fn next_turn(&self) {
-        self.pulse.next_turn();
-    }
-
     /// Sets the timer so that it goes off before any deadline that could begin now.
     pub fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
         let at = self.head_since.unwrap_or(now) + self.header_timeout;

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use super::link::Late;
 use super::pool::Lease;
-use crate::limits::DETACH_BYTES_MAX;
 
 /// What an upstream answered.
 #[derive(Debug)]
@@ -103,12 +102,11 @@ impl Body for AnswerBody {
         match ready!(lease.link.poll_with(cx, body.deadline, |cx| Pin::new(&mut *incoming).poll_frame(cx))) {
             Ok(Some(Ok(frame))) => {
                 body.release_at_end();
-                if body.lease.is_none() {
-                    return Poll::Ready(Some(Ok(frame)));
+                if body.lease.is_some() {
+                    body.deadline = Instant::now() + body.gap;
+                    body.begun = true;
                 }
-                body.deadline = Instant::now() + body.gap;
-                body.begun = true;
-                Poll::Ready(Some(Ok(frame.map_data(detached))))
+                Poll::Ready(Some(Ok(frame)))
             }
             Ok(None) => {
                 body.release();
@@ -133,12 +131,6 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }
-}
-
-/// A small chunk on its own: as a slice of the connection's read buffer it would pin that buffer until
-/// it is written, and the next read, due before that, would have to allocate another.
-fn detached(chunk: Bytes) -> Bytes {
-    if chunk.len() <= DETACH_BYTES_MAX { Bytes::copy_from_slice(&chunk) } else { chunk }
 }
 
 impl fmt::Debug for AnswerBody {

@@ -11,62 +11,48 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// Somebody polls right now.
+const RESTING: u8 = 0;
 const POLLING: u8 = 1;
-/// Something woke since the connection was last driven.
 const WOKEN: u8 = 2;
 
 /// One per connection, for its whole life.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gate {
     state: AtomicU8,
     task: Mutex<Option<Waker>>,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self { state: AtomicU8::new(WOKEN), task: Mutex::default() }
-    }
-}
-
 impl Gate {
-    /// Begins a poll on behalf of the task behind `task`: true when there is something to drive.
-    /// Wakes from now on are noted.
-    #[must_use]
-    pub fn enter(&self, task: &Waker) -> bool {
+    /// Begins a poll on behalf of the task behind `task`. Wakes from now on are noted.
+    pub fn enter(&self, task: &Waker) {
         let mut held = self.task();
         if !held.as_ref().is_some_and(|waker| waker.will_wake(task)) {
             *held = Some(task.clone());
         }
         drop(held);
-        self.state.swap(POLLING, Ordering::AcqRel) & WOKEN != 0
+        self.state.store(POLLING, Ordering::Release);
     }
 
     /// Ends a poll that found nothing: true when something woke meanwhile and another round is due
     /// (the gate is then still entered).
     #[must_use]
     pub fn woken_meanwhile(&self) -> bool {
-        if self.state.compare_exchange(POLLING, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if self.state.compare_exchange(POLLING, RESTING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             return false;
         }
         self.state.store(POLLING, Ordering::Release);
         true
     }
 
-    /// Ends a poll that found something. A wake that was noted is kept for the next one: whoever
-    /// was given something comes back for more.
+    /// Ends a poll whatever woke meanwhile: for a poll that found something, since its caller comes
+    /// back for more.
     pub fn leave(&self) {
-        self.state.fetch_and(!POLLING, Ordering::AcqRel);
-    }
-
-    /// Sees to it that the next poll drives the connection.
-    pub fn touch(&self) {
-        self.state.fetch_or(WOKEN, Ordering::AcqRel);
+        self.state.store(RESTING, Ordering::Release);
     }
 
     /// Lets go of the task, which would otherwise stay in memory as long as the connection idles.
     pub fn forget_task(&self) {
-        self.state.store(WOKEN, Ordering::Release);
+        self.state.store(RESTING, Ordering::Release);
         *self.task() = None;
     }
 
@@ -81,10 +67,11 @@ impl Wake for Gate {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Woken already means that the task knows, or that it was given something and comes back.
-        if self.state.fetch_or(WOKEN, Ordering::AcqRel) == 0
-            && let Some(task) = self.task().as_ref()
-        {
+        let noted = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| (state != RESTING).then_some(WOKEN))
+            .is_ok();
+        if !noted && let Some(task) = self.task().as_ref() {
             task.wake_by_ref();
         }
     }
@@ -110,40 +97,26 @@ mod tests {
         let task = Waker::from(Arc::clone(&count));
         let gate = Arc::new(Gate::default());
         let waker = Waker::from(Arc::clone(&gate));
-        let woken = || count.0.load(Ordering::SeqCst);
         waker.wake_by_ref();
-        assert_eq!(woken(), 0, "nobody to wake");
+        assert_eq!(count.0.load(Ordering::SeqCst), 0, "nobody to wake");
 
-        assert!(gate.enter(&task), "a new connection is driven");
+        gate.enter(&task);
         assert!(!gate.woken_meanwhile());
         waker.wake_by_ref();
-        waker.wake_by_ref();
-        assert_eq!(woken(), 1, "once is enough");
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
 
-        assert!(gate.enter(&task));
+        gate.enter(&task);
         waker.wake_by_ref();
         waker.wake_by_ref();
-        assert_eq!(woken(), 1, "noted only");
+        assert_eq!(count.0.load(Ordering::SeqCst), 1, "noted only");
         assert!(gate.woken_meanwhile());
         assert!(!gate.woken_meanwhile());
-        assert!(!gate.enter(&task), "nothing happened");
-        gate.leave();
         waker.wake_by_ref();
-        assert_eq!(woken(), 2);
-
-        assert!(gate.enter(&task));
-        waker.wake_by_ref();
-        gate.leave();
-        assert!(gate.enter(&task), "what was noted is kept");
-        gate.leave();
-        gate.touch();
-        assert!(gate.enter(&task));
-        gate.leave();
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
 
         gate.forget_task();
         waker.wake_by_ref();
-        assert_eq!(woken(), 2);
-        drop(task);
-        assert_eq!(Arc::strong_count(&count), 1, "the gate holds no waker of the task");
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
+        assert_eq!(Arc::strong_count(&count), 2, "the gate holds no waker of the task");
     }
 }

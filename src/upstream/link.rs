@@ -6,13 +6,12 @@
 //! connection is not polled at all; that the upstream closed it shows when it is used next (hyper
 //! then hands the unsent request back) or at the next sweep.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use tokio::task::coop::unconstrained;
@@ -21,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::body::UpstreamBody;
 use super::gate::Gate;
 use super::io::Io;
-use crate::limits::{BURST_BYTES_MAX, LINK_ROUNDS_MAX, UPSTREAM_HEAD_BYTES_MAX};
+use crate::limits::{LINK_ROUNDS_MAX, UPSTREAM_HEAD_BYTES_MAX};
 
 /// A deadline passed.
 #[derive(Debug)]
@@ -52,22 +51,6 @@ pub struct Link {
     pub idle_since: Instant,
 }
 
-/// Lets the tasks that are ready now go first. Requests that came in together then go out together,
-/// and an upstream on the same machine is woken once for all of them instead of once for each; that
-/// is worth more than the extra poll, except for large bodies, which would fall out of the cache.
-async fn next_turn() {
-    let mut waited = false;
-    poll_fn(|cx| {
-        if waited {
-            return Poll::Ready(());
-        }
-        waited = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 impl Link {
     /// Makes an HTTP/1.1 connection of a byte stream. Nothing is sent yet.
     pub async fn over(io: Io) -> Result<Box<Self>, hyper::Error> {
@@ -86,13 +69,8 @@ impl Link {
         request: Request<UpstreamBody>,
         deadline: Instant,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let small = request.body().size_hint().exact().is_some_and(|bytes| bytes <= BURST_BYTES_MAX as u64);
         let mut answer = pin!(self.sender.try_send_request(request));
-        self.gate.touch();
-        if small {
-            next_turn().await;
-        }
-        let outcome = poll_fn(|cx| self.poll_with(cx, deadline, |cx| answer.as_mut().poll(cx))).await;
+        let outcome = std::future::poll_fn(|cx| self.poll_with(cx, deadline, |cx| answer.as_mut().poll(cx))).await;
         match outcome {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => match error.take_message() {
@@ -111,11 +89,9 @@ impl Link {
         deadline: Instant,
         mut found: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Result<T, Late>> {
-        let mut moving = self.gate.enter(cx.waker());
+        self.gate.enter(cx.waker());
         for _ in 0..LINK_ROUNDS_MAX {
-            if moving {
-                self.drive();
-            }
+            self.drive();
             if let Poll::Ready(found) = found(&mut Context::from_waker(Waker::noop())) {
                 self.gate.leave();
                 return Poll::Ready(Ok(found));
@@ -123,7 +99,6 @@ impl Link {
             if !self.gate.woken_meanwhile() {
                 return if self.is_late(deadline) { Poll::Ready(Err(Late)) } else { Poll::Pending };
             }
-            moving = true;
         }
         self.gate.leave();
         cx.waker().wake_by_ref();
@@ -135,7 +110,7 @@ impl Link {
     pub fn is_reusable(&mut self) -> bool {
         if !self.sender.is_ready() {
             // One more look: the end of the answer may not have been turned into "idle" yet.
-            let _ = self.gate.enter(Waker::noop());
+            self.gate.enter(Waker::noop());
             self.drive();
             self.gate.leave();
         }
@@ -150,7 +125,7 @@ impl Link {
 
     /// Whether an idle connection is still open, as far as the kernel knows.
     pub fn is_open(&mut self) -> bool {
-        let _ = self.gate.enter(Waker::noop());
+        self.gate.enter(Waker::noop());
         self.drive();
         self.gate.forget_task();
         self.driver.is_some() && self.sender.is_ready()
