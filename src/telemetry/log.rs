@@ -118,7 +118,9 @@ impl LogHandle {
     }
 
     pub fn set_level(&self, level: LevelFilter) {
-        self.level.set(level);
+        // While there is one dispatcher in the process, call sites ask the one of the current thread
+        // what to remember: it must be this one, or they would remember that nobody listens.
+        tracing::dispatcher::with_default(&self.dispatch, || self.level.set(level));
     }
 
     /// Lines that were dropped because the log could not keep up.
@@ -357,6 +359,13 @@ mod tests {
         }
     }
 
+    /// Call sites remember, for the whole process, what the dispatchers alive at the time wanted:
+    /// two tests that change levels side by side would see each other's.
+    fn alone() -> MutexGuard<'static, ()> {
+        static TESTS: Mutex<()> = Mutex::new(());
+        lock(&TESTS)
+    }
+
     fn start(format: Format, level: LevelFilter) -> (Log, Written) {
         let written = Written::default();
         let log = Log::start(LogOptions { format, level, out: Box::new(written.clone()) }).unwrap();
@@ -380,6 +389,7 @@ mod tests {
 
     #[test]
     fn events_as_json() {
+        let _alone = alone();
         let (log, written) = start(Format::Json, LevelFilter::INFO);
         tracing::dispatcher::with_default(&log.handle().dispatch(), || {
             let error = Outer(io::Error::other("disk\ngone"));
@@ -400,6 +410,7 @@ mod tests {
 
     #[test]
     fn events_as_text() {
+        let _alone = alone();
         let (log, written) = start(Format::Text, LevelFilter::INFO);
         tracing::dispatcher::with_default(&log.handle().dispatch(), || {
             tracing::info!(address = "127.0.0.1:8080", "listening");
@@ -414,6 +425,7 @@ mod tests {
 
     #[test]
     fn the_level_changes_and_others_stay_quiet() {
+        let _alone = alone();
         let (log, written) = start(Format::Text, LevelFilter::WARN);
         let say = || {
             tracing::dispatcher::with_default(&log.handle().dispatch(), || {
@@ -443,6 +455,7 @@ mod tests {
 
     #[test]
     fn lines_of_many_threads_come_whole_and_all() {
+        let _alone = alone();
         let (log, written) = start(Format::Json, LevelFilter::INFO);
         let handle = log.handle();
         thread::scope(|scope| {
@@ -490,6 +503,7 @@ mod tests {
         let (go, gone) = mpsc::channel();
         let written = Written::default();
         let out = Box::new(Stuck { entered, go: gone, rest: written.clone() });
+        let _alone = alone();
         let log = Log::start(LogOptions { format: Format::Json, level: LevelFilter::INFO, out }).unwrap();
         let buffer = log.handle().buffer();
         buffer.push(|out| out.extend_from_slice(b"first\n"));
@@ -521,6 +535,7 @@ mod tests {
             }
         }
         let options = LogOptions { format: Format::Json, level: LevelFilter::INFO, out: Box::new(Broken) };
+        let _alone = alone();
         let log = Log::start(options).unwrap();
         let handle = log.handle();
         handle.buffer().push(|out| out.extend_from_slice(b"one\n"));
@@ -530,6 +545,7 @@ mod tests {
 
     #[test]
     fn a_line_wakes_a_sleeping_log() {
+        let _alone = alone();
         let (log, written) = start(Format::Json, LevelFilter::INFO);
         let handle = log.handle();
         while !handle.shared.asleep.load(Ordering::Relaxed) {
