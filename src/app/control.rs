@@ -51,6 +51,7 @@ pub fn until_drained(running: Running) -> ExitCode {
         running;
     runtime.block_on(async move {
         systemd::ready();
+        super::run::gather_entropy();
         let mut writing = Box::pin(writer.run(inbox));
         loop {
             tokio::select! {

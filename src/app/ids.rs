@@ -3,9 +3,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::id::RequestId;
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One per worker. Ids are `req_<8 hex of the process><2 hex of the worker><12 hex counted>`: unique,
 /// sortable inside a worker, and cheaper than a random number.
@@ -20,7 +22,7 @@ impl RequestIds {
     }
 
     pub fn of(&self, head: &HeaderMap) -> RequestId {
-        let given = head.get("x-request-id").and_then(|v| v.to_str().ok()).and_then(RequestId::from_caller);
+        let given = head.get(&X_REQUEST_ID).and_then(|v| v.to_str().ok()).and_then(RequestId::from_caller);
         given.unwrap_or_else(|| {
             let count = self.next.fetch_add(1, Ordering::Relaxed);
             RequestId::new(format!("{}{count:012x}", self.prefix))

@@ -253,12 +253,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::Machine(format!("no runtime: {error}")))
 }
 
-/// From the kernel, by way of the crypto library that is linked anyway.
+/// From the kernel: the crypto library would first gather entropy of its own for a tenth of a second.
 fn random() -> Result<[u8; 32], Failure> {
     let mut bytes = [0; 32];
-    let provider = aws_lc_rs::default_provider();
-    provider.secure_random.fill(&mut bytes).map_err(|_| Failure::Machine("no random numbers".to_owned()))?;
-    Ok(bytes)
+    // A request of this size is answered whole, or not at all.
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(count) if count == bytes.len() => Ok(bytes),
+        Ok(_) | Err(_) => Err(Failure::Machine("no random numbers".to_owned())),
+    }
+}
+
+/// Makes the crypto library gather its entropy now, on this thread, instead of in a worker at the
+/// first TLS handshake, where every other request would wait.
+pub fn gather_entropy() {
+    // Whoever needs randomness asks again, and reports it.
+    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0; 1]);
 }
 
 /// Prints each address on a line of its own, for people and for whoever chose port 0.

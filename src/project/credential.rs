@@ -5,11 +5,15 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 
-/// Headers that hold a credential as such.
-const PLAIN_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+/// Headers that hold a credential as such. Names made ready: a lookup by text parses it each time.
+static PLAIN_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 /// Query parameter that holds one.
 const QUERY_NAME: &str = "key";
 const SIGV4_SCHEME: &str = "AWS4-HMAC-SHA256";
@@ -23,7 +27,7 @@ pub struct TwoCredentials;
 pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option<Cow<'a, [u8]>>, TwoCredentials> {
     let mut found: Option<Cow<'a, [u8]>> = None;
     let authorization = headers.get_all(AUTHORIZATION).iter().filter_map(|v| from_authorization(v.as_bytes()));
-    let plain = PLAIN_HEADERS.iter().flat_map(|name| headers.get_all(*name)).map(|v| v.as_bytes().trim_ascii());
+    let plain = PLAIN_HEADERS.iter().flat_map(|name| headers.get_all(name)).map(|v| v.as_bytes().trim_ascii());
     let from_query = query.into_iter().flat_map(query_keys);
     let all = authorization.chain(plain).map(Cow::Borrowed).chain(from_query);
     for one in all.filter(|c| !c.is_empty()) {
@@ -79,7 +83,7 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

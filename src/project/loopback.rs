@@ -6,13 +6,13 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::{FORWARDED, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName};
 
 use super::{Peer, Visit};
 
 const FORWARDED_PREFIX: &str = "x-forwarded-";
-const FETCH_SITE: &str = "sec-fetch-site";
+static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Why an open listener refuses a caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 /// Strictly same-origin: another port of this machine is another program's page, and without CORS
 /// headers of ours a browser would not show it the answer anyway.
 fn is_cross_site(headers: &HeaderMap, host: Option<&str>) -> bool {
-    let site = headers.get_all(FETCH_SITE).iter().any(|v| !matches!(v.as_bytes(), b"same-origin" | b"none"));
+    let site = headers.get_all(&FETCH_SITE).iter().any(|v| !matches!(v.as_bytes(), b"same-origin" | b"none"));
     let origin = headers.get_all(ORIGIN).iter().any(|v| v.to_str().map_or(true, |o| !is_own_origin(o, host)));
     site || origin
 }

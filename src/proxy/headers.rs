@@ -29,7 +29,7 @@ pub enum Encoding {
 }
 
 /// The head of an upstream request: what the caller sent and may send, the key's own headers, the
-/// credential. `Host` and the length are set by the connection. Filtered in place: a new map would
+/// credential. `Host` is replaced and the length set by the connection. Filtered in place: a new map would
 /// hash every name again.
 pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> HeaderMap {
     keep(&mut head, |name| travels_upstream(name) || is_replaced(name));
@@ -51,7 +51,7 @@ pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> He
 
 /// Names that need not be taken out first, because what follows always replaces or judges them.
 fn is_replaced(name: &str) -> bool {
-    matches!(name, "accept-encoding" | "authorization")
+    matches!(name, "accept-encoding" | "authorization" | "host")
 }
 
 /// The head of an answer to the caller, without the gateway's own headers.
@@ -65,9 +65,9 @@ pub fn to_caller(mut head: HeaderMap, passthrough: bool) -> HeaderMap {
 
 /// Takes out what the list does not have and what `Connection` names.
 fn keep(head: &mut HeaderMap, is_listed: impl Fn(&str) -> bool) {
-    let connection = hop_by_hop_by_name(head);
-    let out: SmallVec<[HeaderName; 8]> =
-        head.keys().filter(|name| !is_listed(name.as_str()) || connection.contains(name.as_str())).cloned().collect();
+    let named = named_by_connection(head);
+    let stays = |name: &str| is_listed(name) && !named.iter().any(|hop| hop.eq_ignore_ascii_case(name));
+    let out: SmallVec<[HeaderName; 8]> = head.keys().filter(|name| !stays(name.as_str())).cloned().collect();
     for name in out {
         head.remove(name);
     }
@@ -91,26 +91,12 @@ pub fn identify(out: &mut HeaderMap, id: &RequestId, mark: &GenerationMark) {
     out.insert(X_KEYWAY_GENERATION, mark.header.clone());
 }
 
-/// Header names that `Connection` lists. Almost every request says `keep-alive` or nothing, hence
-/// no allocation there.
-fn hop_by_hop_by_name(head: &HeaderMap) -> Listed<'_> {
-    Listed { values: head.get_all(header::CONNECTION), any: head.contains_key(header::CONNECTION) }
-}
-
-struct Listed<'a> {
-    values: header::GetAll<'a, HeaderValue>,
-    any: bool,
-}
-
-impl Listed<'_> {
-    fn contains(&self, name: &str) -> bool {
-        self.any
-            && self
-                .values
-                .iter()
-                .filter_map(|v| v.to_str().ok())
-                .any(|line| line.split(',').any(|token| token.trim().eq_ignore_ascii_case(name)))
-    }
+/// Header names that `Connection` lists. Almost every head says `keep-alive`, `close` or nothing,
+/// hence no allocation there.
+fn named_by_connection(head: &HeaderMap) -> SmallVec<[Box<str>; 1]> {
+    let lines = head.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let words = lines.flat_map(|line| line.split(',')).map(str::trim);
+    words.filter(|word| !["keep-alive", "close"].iter().any(|o| o.eq_ignore_ascii_case(word))).map(Box::from).collect()
 }
 
 /// Allow-list towards the upstream. `http` gives names in lower case.
@@ -120,43 +106,50 @@ fn travels_upstream(name: &str) -> bool {
         "idempotency-key" | "prefer" | "range" | "if-match" | "if-none-match" | "if-range" => true,
         "traceparent" | "tracestate" | "baggage" | "http-referer" | "referer" | "x-title" => true,
         "x-client-request-id" | "x-session-affinity" | "x-goog-api-client" | "x-goog-user-project" => true,
-        _ => ["openai-", "anthropic-", "x-stainless-"].iter().any(|family| name.starts_with(family)),
+        _ => is_of(&["openai-", "anthropic-", "x-stainless-"], name),
     }
 }
 
 /// Allow-list towards the caller (CONTRACT 3.3).
 fn comes_back(name: &str, passthrough: bool) -> bool {
+    const FAMILIES: [&str; 11] = [
+        "content-",
+        "retry-after",
+        "x-ratelimit-",
+        "ratelimit",
+        "openai-",
+        "anthropic-",
+        "x-amzn-",
+        "x-goog-",
+        "x-ms-",
+        "apim-",
+        "x-should-retry",
+    ];
     match name {
         // The framing belongs to each connection; the length is the body's to know.
-        "content-length" => true,
+        "content-length" | "content-type" => true,
         "etag" | "request-id" | "cf-ray" | "date" | "last-modified" | "accept-ranges" => true,
         "location" => passthrough,
         "x-openai-proxy-wasm" => false,
-        _ => {
-            const FAMILIES: [&str; 11] = [
-                "content-",
-                "retry-after",
-                "x-ratelimit-",
-                "ratelimit",
-                "openai-",
-                "anthropic-",
-                "x-amzn-",
-                "x-goog-",
-                "x-ms-",
-                "apim-",
-                "x-should-retry",
-            ];
-            (FAMILIES.iter().any(|family| name.starts_with(family)) || name.ends_with("-request-id"))
-                && !is_auth_echo(name)
-        }
+        _ => (is_of(&FAMILIES, name) || name.ends_with("-request-id")) && !is_auth_echo(name),
     }
+}
+
+/// Whether a name begins like one of a list. Every header of every message is asked: the first
+/// letters are looked at before anything is called.
+fn is_of(families: &[&str], name: &str) -> bool {
+    let begin = name.as_bytes().first_chunk::<3>();
+    families.iter().any(|family| family.as_bytes().first_chunk::<3>() == begin && name.starts_with(family))
 }
 
 /// Members of an allowed family that can carry a credential all the same.
 fn is_auth_echo(name: &str) -> bool {
-    ["api-key", "token", "authorization", "secret", "credential", "cookie"].iter().any(|part| name.contains(part))
-        && !name.starts_with("x-ratelimit-")
-        && !name.starts_with("anthropic-ratelimit-")
+    const WORDS: [&str; 6] = ["api-key", "token", "authorization", "secret", "credential", "cookie"];
+    let holds_word = || {
+        // One way through the name; a search per word costs as much as parsing the head.
+        (0..name.len()).any(|at| name.get(at..).is_some_and(|rest| is_of(&WORDS, rest)))
+    };
+    !name.starts_with("x-ratelimit-") && !name.starts_with("anthropic-ratelimit-") && holds_word()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
@@ -43,6 +43,16 @@ pub use relay::{ReplyBody, StreamBroken};
 use attempt::{Destination, Good, Refused, Reply};
 use relay::Relay;
 use request::Inbound;
+
+static PIN_BY_ID: HeaderName = HeaderName::from_static("x-bf-api-key-id");
+static PIN_BY_NAME: HeaderName = HeaderName::from_static("x-bf-api-key");
+/// Where upstreams put their own id of a request.
+static REQUEST_IDS: [HeaderName; 4] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("apim-request-id"),
+    HeaderName::from_static("x-amzn-requestid"),
+];
 
 /// What one worker lends to all its requests.
 pub struct Proxy {
@@ -173,8 +183,8 @@ fn needs_model(operation: Operation) -> bool {
 
 /// `x-bf-api-key-id`, else `x-bf-api-key`; under projects only where the project may pin.
 fn pin(head: &HeaderMap, call: &Call<'_>) -> Result<Option<Pin>, GatewayError> {
-    let text = |name: &str| head.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let pin = text("x-bf-api-key-id").map(Pin::Id).or_else(|| text("x-bf-api-key").map(Pin::Name));
+    let text = |name: &HeaderName| head.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let pin = text(&PIN_BY_ID).map(Pin::Id).or_else(|| text(&PIN_BY_NAME).map(Pin::Name));
     if pin.is_some() {
         Grant::of(call.caller, call.snapshot).pin()?;
     }
@@ -274,10 +284,7 @@ pub fn refuse(error: &GatewayError, mut guard: Box<RequestGuard>) -> Response<Re
 }
 
 fn upstream_request_id(head: &HeaderMap) -> Option<HeaderValue> {
-    ["x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"]
-        .iter()
-        .find_map(|name| head.get(*name))
-        .cloned()
+    REQUEST_IDS.iter().find_map(|name| head.get(name)).cloned()
 }
 
 fn is_event_stream(head: &HeaderMap) -> bool {

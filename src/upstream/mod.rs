@@ -124,9 +124,11 @@ impl Upstream {
         mut request: Request<UpstreamBody>,
     ) -> Result<Answer, SendError> {
         let home = self.shared.pool.home(transport);
-        if let Some(host) = &home.host {
-            request.headers_mut().insert(header::HOST, host.clone());
-        }
+        match &home.host {
+            Some(host) => request.headers_mut().insert(header::HOST, host.clone()),
+            // The caller's own must not travel in its place.
+            None => request.headers_mut().remove(header::HOST),
+        };
         let mut now = Instant::now();
         loop {
             let (mut link, reused) = match home.checkout(now) {
