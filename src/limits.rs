@@ -266,3 +266,6 @@ pub const KEY_NAME_CHARS_MAX: usize = 128;
 pub const KEY_ID_CHARS_MAX: usize = 128;
 /// Targets of one route: a request may try them all.
 pub const ROUTE_TARGETS_MAX: usize = 64;
+
+/// How often an API write is planned anew when the file changes under it, before 409 `config_changed`.
+pub const APPLY_ATTEMPTS_MAX: usize = 3;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 
+use crate::config::Document;
 use crate::dialect::Operation;
 use crate::hash::{ConfigHash, Fingerprint};
 use crate::health::KeyHealth;
@@ -333,6 +334,8 @@ pub enum LogLevel {
 #[derive(Debug)]
 pub struct Compiled {
     pub snapshot: Snapshot,
+    /// What it was made of.
+    pub document: Arc<Document>,
     /// Referenced secret files: watched too.
     pub secret_files: Vec<PathBuf>,
     /// Of everything that the references resolved to: part of what a generation is.

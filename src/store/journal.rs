@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sight::View;
-use super::{Alive, Clock, Failure, ReloadOutcome, ReloadResult, Status, Store, WatchMode};
+use super::{Alive, Clock, Failure, Generation, ReloadOutcome, ReloadResult, Status, Store, WatchMode};
 use crate::config::{Problem, Problems, Severity};
 use crate::hash::ConfigHash;
 use crate::limits::RELOAD_OUTCOMES_KEPT;
@@ -23,8 +23,9 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens the book with the first generation, and the store with it.
-    pub fn open(clock: Arc<dyn Clock>, snapshot: Arc<Snapshot>, warnings: Arc<Problems>) -> Self {
-        log_applied(&snapshot, &warnings);
+    pub fn open(clock: Arc<dyn Clock>, generation: Arc<Generation>, warnings: Arc<Problems>) -> Self {
+        let snapshot = &generation.snapshot;
+        log_applied(snapshot, &warnings);
         let status = Status {
             generation: snapshot.mark.number,
             hash: snapshot.mark.hash,
@@ -37,11 +38,11 @@ impl Journal {
             watch_mode: WatchMode::Poll,
             outcomes: Vec::new(),
             restart_pending: Vec::new(),
-            alive: vec![Alive::of(&snapshot)],
+            alive: vec![Alive::of(snapshot)],
             reloads_ok: 1,
             reloads_failed: 0,
         };
-        let store = Arc::new(Store::new(snapshot, status.clone()));
+        let store = Arc::new(Store::new(generation, status.clone()));
         Self { store, clock, status, changed: false }
     }
 
@@ -50,9 +51,9 @@ impl Journal {
     }
 
     /// The one place where a generation starts to serve.
-    pub fn swap(&mut self, snapshot: Arc<Snapshot>) {
-        self.status.alive.push(Alive::of(&snapshot));
-        self.store.swap(snapshot);
+    pub fn swap(&mut self, generation: Arc<Generation>) {
+        self.status.alive.push(Alive::of(&generation.snapshot));
+        self.store.swap(generation);
         self.changed = true;
     }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_types, reason = "the one place of the swap")]
 
 mod attempt;
+mod change;
 mod disk;
 mod hops;
 mod journal;
@@ -21,6 +22,7 @@ mod writer;
 #[cfg(test)]
 mod reload_tests;
 
+pub use change::{Applied, ApplyError, Base, Change, Plan, Refused, Written};
 pub use disk::{Disk, FileStat, Refusal, SystemDisk};
 pub use port::{Clock, Compile, ListenerPort, PreparedToken, Source, SystemClock};
 pub use resolve::{Env, Resolver, system_env};
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use crate::config::Document;
 use crate::id::ProviderName;
 use crate::snapshot::Snapshot;
 
@@ -41,12 +44,29 @@ use crate::snapshot::Snapshot;
 #[derive(Debug)]
 pub struct Store {
     snapshot: ArcSwap<Snapshot>,
+    generation: ArcSwap<Generation>,
     status: ArcSwap<Status>,
 }
 
+/// A snapshot and the file that it was made of, for those who show what is written there.
+#[derive(Debug)]
+pub struct Generation {
+    pub snapshot: Arc<Snapshot>,
+    pub document: Arc<Document>,
+}
+
 impl Store {
-    fn new(snapshot: Arc<Snapshot>, status: Status) -> Self {
-        Self { snapshot: ArcSwap::new(snapshot), status: ArcSwap::from_pointee(status) }
+    fn new(generation: Arc<Generation>, status: Status) -> Self {
+        Self {
+            snapshot: ArcSwap::new(generation.snapshot.clone()),
+            generation: ArcSwap::new(generation),
+            status: ArcSwap::from_pointee(status),
+        }
+    }
+
+    /// The running generation with its file. For management alone: requests take [`Store::snapshot`].
+    pub fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
     }
 
     /// The running generation. A request asks once and keeps what it got.
@@ -64,8 +84,9 @@ impl Store {
         self.status.load_full()
     }
 
-    fn swap(&self, snapshot: Arc<Snapshot>) {
-        self.snapshot.store(snapshot);
+    fn swap(&self, generation: Arc<Generation>) {
+        self.snapshot.store(generation.snapshot.clone());
+        self.generation.store(generation);
     }
 
     fn publish(&self, status: Status) {
@@ -74,7 +95,6 @@ impl Store {
 }
 
 /// What others may ask of the writer, over a channel of [`crate::limits::WRITER_QUEUE_MAX`].
-#[derive(Debug)]
 pub enum Command {
     /// A hint: look at the file now instead of at the next poll.
     FileMayHaveChanged,
@@ -87,6 +107,12 @@ pub enum Command {
     ModelsListed {
         provider: ProviderName,
         models: Arc<[Box<str>]>,
+    },
+    /// A management API wants the file changed. The reply comes when the change serves, or when
+    /// nothing came of it.
+    Apply {
+        change: Box<dyn Change>,
+        reply: Applied,
     },
     Shutdown,
 }

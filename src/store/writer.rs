@@ -16,13 +16,13 @@ use super::settle::{Next, Settle};
 use super::sight::{Care, Eye, Seen};
 use super::watch::Watch;
 use super::{
-    Clock, Command, Compile, Disk, Env, Events, Knock, ListenerPort, NoEvents, ReloadOutcome, Store, SystemDisk,
-    SystemEvents, system_env,
+    Clock, Command, Compile, Disk, Env, Events, Generation, Knock, ListenerPort, NoEvents, ReloadOutcome, Store,
+    SystemDisk, SystemEvents, system_env,
 };
 use crate::config::Problems;
 use crate::hash::{Fingerprint, FingerprintKey};
 use crate::limits::{POLL_INTERVAL, SETTLE_INTERVAL};
-use crate::snapshot::GenerationMark;
+use crate::snapshot::{Compiled, GenerationMark};
 use crate::ticks::Ticks;
 
 /// What a writer is made of.
@@ -114,10 +114,12 @@ impl Writer {
         let prepared = options.listeners.prepare(&compiled.snapshot.server, &compiled.snapshot.management);
         let prepared = prepared.map_err(|error| StartError { problems: unbound(error) })?;
 
-        let snapshot = Arc::new(compiled.snapshot);
-        let running = Running { seen, fingerprint: compiled.fingerprint, mark: snapshot.mark.clone() };
-        let journal = Journal::open(options.clock.clone(), snapshot.clone(), warnings);
-        options.compile.swapped(&snapshot, now);
+        let fingerprint = compiled.fingerprint;
+        let generation = generation_of(compiled);
+        let snapshot = &generation.snapshot;
+        let running = Running { seen, fingerprint, mark: snapshot.mark.clone() };
+        let journal = Journal::open(options.clock.clone(), generation.clone(), warnings);
+        options.compile.swapped(snapshot, now);
         options.listeners.commit(prepared);
         let watch = Watch::new(std::mem::replace(&mut options.events, Box::new(NoEvents)));
         let mut writer = Self {
@@ -166,6 +168,8 @@ impl Writer {
                         self.settle.force();
                         self.due = self.options.clock.now();
                     }
+                    // Seam: the write path answers this.
+                    Some(Command::Apply { change: _, reply }) => drop(reply),
                     Some(Command::ModelsListed { provider, models }) => {
                         self.relist |= self.options.compile.listed(&provider, models);
                     }
@@ -236,12 +240,14 @@ impl Writer {
             }
         };
         let Built { compiled, seen, warnings } = built;
-        let snapshot = Arc::new(compiled.snapshot);
-        self.running = Running { seen, fingerprint: compiled.fingerprint, mark: snapshot.mark.clone() };
+        let fingerprint = compiled.fingerprint;
+        let generation = generation_of(compiled);
+        let snapshot = &generation.snapshot;
+        self.running = Running { seen, fingerprint, mark: snapshot.mark.clone() };
         self.settle.applied();
-        self.journal.swap(snapshot.clone());
-        self.options.compile.swapped(&snapshot, now);
-        let outcome = self.journal.applied(&snapshot, warnings, self.since(now));
+        self.journal.swap(generation.clone());
+        self.options.compile.swapped(snapshot, now);
+        let outcome = self.journal.applied(snapshot, warnings, self.since(now));
         self.journal.publish();
         // Old listeners close only now: whoever comes in meets the new generation.
         self.options.listeners.commit(prepared);
@@ -265,9 +271,9 @@ impl Writer {
         match build(&mut self.options, &self.directory, &seen, number, now) {
             Ok(mut built) if self.running.is(&built) => {
                 built.compiled.snapshot.mark = self.running.mark.clone();
-                let snapshot = Arc::new(built.compiled.snapshot);
-                self.journal.swap(snapshot.clone());
-                self.options.compile.swapped(&snapshot, now);
+                let generation = generation_of(built.compiled);
+                self.journal.swap(generation.clone());
+                self.options.compile.swapped(&generation.snapshot, now);
                 self.publish();
             }
             // A secret changed meanwhile: that is a new generation, and the next look makes it,
@@ -297,6 +303,10 @@ impl Writer {
     fn since(&self, start: Ticks) -> std::time::Duration {
         self.options.clock.now().since(start)
     }
+}
+
+fn generation_of(compiled: Compiled) -> Arc<Generation> {
+    Arc::new(Generation { snapshot: Arc::new(compiled.snapshot), document: compiled.document })
 }
 
 /// Whether a torn text may still become whole.

@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use super::resolve::Resolve;
 use super::{Compiled, GenerationMark, Provider, Snapshot, Transport, index};
 use crate::config::problem::pointer_to;
-use crate::config::{self, Code, ConfigFile, Problem, Problems, Severity};
+use crate::config::{self, Code, Document, Problem, Problems, Severity};
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::id::TransportId;
@@ -59,9 +59,9 @@ pub struct CompileInput<'a> {
 /// Health is carried over through the registry; a check passes an empty one.
 pub fn load(text: &str, input: &CompileInput<'_>, registry: &mut Registry) -> (Option<Compiled>, Problems) {
     let (document, problems) = config::read(text);
-    let Some(document) = document else { return (None, problems) };
+    let Some(document) = document.map(Arc::new) else { return (None, problems) };
     // A file that could not be read whole is compiled all the same: one check shows everything.
-    let (compiled, mut problems) = compile(&document.file, input, registry, problems);
+    let (compiled, mut problems) = compile(&document, input, registry, problems);
     problems.locate(&document.tree);
     (compiled, problems)
 }
@@ -69,11 +69,12 @@ pub fn load(text: &str, input: &CompileInput<'_>, registry: &mut Registry) -> (O
 /// Compiles what was read; `known` are the problems of reading it, which stay in the list and keep
 /// their consequences out of it.
 pub fn compile(
-    file: &ConfigFile,
+    document: &Arc<Document>,
     input: &CompileInput<'_>,
     registry: &mut Registry,
     known: Problems,
 ) -> (Option<Compiled>, Problems) {
+    let file = &document.file;
     let mut cx = Compiler::new(input, known);
     unsupported::check(&mut cx, file);
     let server = server::settings(&mut cx, file.server.as_ref());
@@ -104,7 +105,7 @@ pub fn compile(
         log_level,
     };
     let (secret_files, fingerprint) = secrets.into_parts(input.fingerprint_key);
-    (Some(Compiled { snapshot, secret_files, fingerprint }), problems)
+    (Some(Compiled { snapshot, document: document.clone(), secret_files, fingerprint }), problems)
 }
 
 /// Connects the keys of a good config with what is remembered of them.

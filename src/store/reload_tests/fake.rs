@@ -89,7 +89,9 @@ impl Compile for FakeCompile {
         let port = tree.get("port").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let ready = !secrets.is_empty() && secrets.iter().all(Result::is_ok);
         let snapshot = snapshot(source.number, source.hash, value, port, ready);
-        (Some(Compiled { snapshot, secret_files, fingerprint }), problems)
+        let (document, _) = crate::config::read(source.text);
+        let Some(document) = document.map(Arc::new) else { return (None, problems) };
+        (Some(Compiled { snapshot, document, secret_files, fingerprint }), problems)
     }
 
     fn listed(&mut self, provider: &crate::id::ProviderName, models: Arc<[Box<str>]>) -> bool {
