@@ -269,3 +269,15 @@ pub const ROUTE_TARGETS_MAX: usize = 64;
 
 /// How often an API write is planned anew when the file changes under it, before 409 `config_changed`.
 pub const APPLY_ATTEMPTS_MAX: usize = 3;
+
+// --- Writing the config --------------------------------------------------------------------------
+
+/// Exchanges that put a hand edit back; each further one means that somebody saved within the same
+/// microseconds again.
+pub const PUT_BACKS_MAX: usize = 64;
+/// Files of killed writes that one start removes; there is one per kill.
+pub const LEFTOVERS_MAX: usize = 10_000;
+/// Names of changed things that one log line tells; the rest is counted.
+pub const CHANGES_LOGGED_MAX: usize = 20;
+/// Routes that one refusal names.
+pub const ROUTES_NAMED_MAX: usize = 20;

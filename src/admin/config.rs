@@ -31,6 +31,7 @@ pub fn status(admin: &Admin, snapshot: &Snapshot) -> Value {
         },
         "last_error": status.last_error.as_ref().map(failure),
         "watch_mode": status.watch_mode.as_str(),
+        "write_mode": status.write_mode.as_str(),
         "restart_pending": status.restart_pending,
         "in_flight": status.in_flight().into_iter().map(|(number, requests)| json!({
             "generation": number,

@@ -195,7 +195,7 @@ mod tests {
 
     impl World {
         fn new(projects: Option<Vec<Project>>, keys: Option<Vec<AccessKey>>) -> Self {
-            Self { projects, management: Management { keys, listen: None }, open: false }
+            Self { projects, management: Management { keys, ..Management::default() }, open: false }
         }
 
         fn ask(

@@ -79,7 +79,7 @@ fn parts(snapshot: &Snapshot) -> BTreeMap<String, blake3::Hash> {
         }
     }
     let management = &snapshot.management;
-    parts.insert("management".to_owned(), digest(&(&management.keys, &management.listen)));
+    parts.insert("management".to_owned(), digest(&(&management.keys, &management.listen, management.locked)));
     let server = &snapshot.server;
     let certificate = server.tls.as_ref().map(|tls| &tls.cert_pem);
     let is = (&server.listen, certificate, server.open_data_plane, server.drain, server.limits);

@@ -4,11 +4,13 @@
 //! built. Holds nothing that changes but `Arc`s to health cells, and no socket.
 
 pub mod compile;
+pub mod destination;
 pub mod diff;
 #[cfg(test)]
 pub mod fixture;
 pub mod index;
 pub mod resolve;
+pub mod route_rule;
 
 pub use compile::{CompileInput, compile, load, plaintext_literals};
 pub use diff::{Change, ChangeKind, diff};
@@ -283,6 +285,8 @@ pub struct Management {
     pub keys: Option<Vec<AccessKey>>,
     /// `None`: same listeners as the data plane.
     pub listen: Option<Vec<ListenSpec>>,
+    /// Every write through an API is refused.
+    pub locked: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -87,7 +87,7 @@ pub(super) fn unbound(error: String) -> Problems {
     problems
 }
 
-fn unreadable(refusal: &super::Refusal) -> Problems {
+pub(super) fn unreadable(refusal: &super::Refusal) -> Problems {
     let mut problems = Problems::default();
     let problem = problems.error(Code::Unreadable, "", refusal.message());
     if let super::Refusal::TooLarge { .. } = refusal {
@@ -112,7 +112,7 @@ fn not_utf8(bytes: &[u8], valid: usize) -> Problems {
     }])
 }
 
-fn internal(hash: ConfigHash) -> Problems {
+pub(super) fn internal(hash: ConfigHash) -> Problems {
     let mut problems = Problems::default();
     problems
         .error(Code::BadValue, "", format!("reading the config failed inside keyway (content {})", hash.short()))

@@ -33,8 +33,9 @@ pub struct Base<'a> {
 #[derive(Debug, Default)]
 pub struct Plan {
     pub edits: Vec<Edit>,
-    /// Ids of keys whose secrets the caller has sent anew, hence may go to a new place. What is not
-    /// listed and moves is refused by the writer as [`Refused::SecretRequired`].
+    /// Ids of keys whose secrets the caller has sent anew, hence may go to a new place; a provider whose
+    /// static headers or proxy credentials came anew by [`crate::snapshot::destination::provider_id`].
+    /// What is not listed and moves is refused by the writer as [`Refused::SecretRequired`].
     pub renewed: Vec<String>,
 }
 
@@ -69,7 +70,8 @@ pub enum ApplyError {
     Problems(Arc<Problems>),
     /// What is on disk cannot be read or does not compile: nothing can be applied on top.
     ConfigOnDiskInvalid(Arc<Problems>),
-    /// The file changed under each of [`crate::limits::APPLY_ATTEMPTS_MAX`] tries.
+    /// The file changed under the change, also when it was planned anew for the
+    /// [`crate::limits::APPLY_ATTEMPTS_MAX`]th time.
     ConfigChanged,
     /// `management.locked`.
     Locked {

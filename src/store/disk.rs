@@ -1,14 +1,20 @@
-//! Reading of one file, in a way that no file can make us hang or fill the memory.
+//! The file system as the store sees it; and reading of one file, in a way that no file can make us
+//! hang or fill the memory.
 //!
 //! A FIFO, a device or a directory in place of the file is refused without blocking on it; a file
-//! beyond the cap is refused before its first byte is read. Follows symbolic links. Writes nothing.
+//! beyond the cap is refused before its first byte is read. Follows symbolic links. How a file is
+//! written stands in `disk_write.rs`.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use super::disk_write;
+use crate::hash::ConfigHash;
 
 /// What tells two states of a file apart without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,11 +59,61 @@ impl Refusal {
     }
 }
 
-/// The file system as the store sees it; tests put their own in its place.
+/// The file system as the store sees it; tests put their own in its place. One that does not say how
+/// to write is a read-only one.
 pub trait Disk: Send + Sync {
     /// Content of the regular file at `path`, at most `cap` bytes, and its state before the read.
     fn read(&self, path: &Path, cap: u64) -> Result<(FileStat, Vec<u8>), Refusal>;
     fn stat(&self, path: &Path) -> Result<FileStat, Refusal>;
+
+    /// The file that the symbolic links on the way of `path` lead to.
+    fn follow(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    /// A new and empty file that nobody else may read; fails where anything stands already.
+    fn create(&self, _path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Err(Errno::ROFS.into())
+    }
+
+    /// Both names change places in one step, whatever they are names of.
+    fn exchange(&self, _one: &Path, _other: &Path) -> io::Result<()> {
+        Err(Errno::ROFS.into())
+    }
+
+    /// Takes the place of what stands at `to`.
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(Errno::ROFS.into())
+    }
+
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        Err(Errno::ROFS.into())
+    }
+
+    /// The names in a directory outlive a loss of power.
+    fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
+        Err(Errno::ROFS.into())
+    }
+
+    /// Names in a directory that begin with `prefix`, at most [`crate::limits::LEFTOVERS_MAX`].
+    fn list(&self, _directory: &Path, _prefix: &OsStr) -> io::Result<Vec<OsString>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A file that has been created and is not yet in its place.
+pub trait NewFile: Send {
+    /// Gets the owner, group and permissions of the file at `model`.
+    fn resemble(&mut self, model: &Path) -> io::Result<()>;
+    /// All of `bytes`, after what was written before.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Content and permissions outlive a loss of power.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Hash of what stands at `path`, or why there is none.
+pub(super) fn hash(disk: &dyn Disk, path: &Path, cap: u64) -> Result<ConfigHash, Refusal> {
+    disk.read(path, cap).map(|(_, bytes)| ConfigHash::of_bytes(&bytes))
 }
 
 /// The real one.
@@ -90,6 +146,34 @@ impl Disk for SystemDisk {
         let raw = rustix::fs::stat(path).map_err(refusal)?;
         regular(FileType::from_raw_mode(raw.st_mode))?;
         Ok(stat_of(&raw))
+    }
+
+    fn follow(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        disk_write::create(path)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        disk_write::exchange(one, other)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        disk_write::sync_directory(directory)
+    }
+
+    fn list(&self, directory: &Path, prefix: &OsStr) -> io::Result<Vec<OsString>> {
+        disk_write::list(directory, prefix)
     }
 }
 

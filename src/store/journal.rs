@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sight::View;
-use super::{Alive, Clock, Failure, Generation, ReloadOutcome, ReloadResult, Status, Store, WatchMode};
+use super::{Alive, Clock, Failure, Generation, ReloadOutcome, ReloadResult, Status, Store, WatchMode, WriteMode};
 use crate::config::{Problem, Problems, Severity};
 use crate::hash::ConfigHash;
-use crate::limits::RELOAD_OUTCOMES_KEPT;
-use crate::snapshot::Snapshot;
+use crate::limits::{CHANGES_LOGGED_MAX, RELOAD_OUTCOMES_KEPT};
+use crate::snapshot::{Change, Snapshot, diff};
 
 /// The status that is being written, and the store that it is published in.
 pub(super) struct Journal {
@@ -25,7 +25,7 @@ impl Journal {
     /// Opens the book with the first generation, and the store with it.
     pub fn open(clock: Arc<dyn Clock>, generation: Arc<Generation>, warnings: Arc<Problems>) -> Self {
         let snapshot = &generation.snapshot;
-        log_applied(snapshot, &warnings);
+        log_applied(snapshot, &warnings, &[]);
         let status = Status {
             generation: snapshot.mark.number,
             hash: snapshot.mark.hash,
@@ -36,6 +36,7 @@ impl Journal {
             stale_since: None,
             last_error: None,
             watch_mode: WatchMode::Poll,
+            write_mode: WriteMode::Unknown,
             outcomes: Vec::new(),
             restart_pending: Vec::new(),
             alive: vec![Alive::of(snapshot)],
@@ -57,9 +58,15 @@ impl Journal {
         self.changed = true;
     }
 
-    /// A new generation runs.
-    pub fn applied(&mut self, snapshot: &Snapshot, warnings: Arc<Problems>, took: Duration) -> ReloadOutcome {
-        log_applied(snapshot, &warnings);
+    /// A new generation runs, in the place of `before`.
+    pub fn applied(
+        &mut self,
+        before: &Snapshot,
+        snapshot: &Snapshot,
+        warnings: Arc<Problems>,
+        took: Duration,
+    ) -> ReloadOutcome {
+        log_applied(snapshot, &warnings, &diff(before, snapshot));
         self.status.generation = snapshot.mark.number;
         self.status.hash = snapshot.mark.hash;
         self.status.applied_at = self.clock.wall();
@@ -67,6 +74,27 @@ impl Journal {
         self.status.reloads_ok += 1;
         self.status.last_error = None;
         self.outcome(ReloadResult::Applied, Some(snapshot.mark.hash), warnings, took)
+    }
+
+    /// An API write is in the file and runs next, in the place of `before`.
+    pub fn written(&mut self, before: &Snapshot, snapshot: &Snapshot, mode: WriteMode) {
+        if mode == WriteMode::Rename && self.status.write_mode != mode {
+            tracing::warn!(
+                event = "config_write_mode",
+                mode = mode.as_str(),
+                "the file system cannot exchange two files: a hand edit in the moment of an API write can be lost"
+            );
+        }
+        tracing::info!(
+            event = "config_written",
+            generation = snapshot.mark.number,
+            hash = snapshot.mark.hash.short(),
+            mode = mode.as_str(),
+            changes = told(&diff(before, snapshot)),
+            "config written for a management API"
+        );
+        self.changed |= self.status.write_mode != mode;
+        self.status.write_mode = mode;
     }
 
     /// A reload that was asked for found what runs already.
@@ -161,7 +189,7 @@ impl Journal {
     }
 }
 
-fn log_applied(snapshot: &Snapshot, warnings: &Problems) {
+fn log_applied(snapshot: &Snapshot, warnings: &Problems, changes: &[Change]) {
     tracing::info!(
         event = "config_applied",
         generation = snapshot.mark.number,
@@ -169,9 +197,22 @@ fn log_applied(snapshot: &Snapshot, warnings: &Problems) {
         providers = snapshot.providers.len(),
         keys = snapshot.providers.iter().map(|provider| provider.keys.len()).sum::<usize>(),
         warnings = warnings.0.len(),
+        changes = told(changes),
         "config applied"
     );
     warnings.0.iter().for_each(log_problem);
+}
+
+/// `keys/openai/main changed, routes/@fast added`: names, never values. `None` when nothing changed
+/// that has a name, or when there was nothing before.
+fn told(changes: &[Change]) -> Option<String> {
+    let names = changes.iter().take(CHANGES_LOGGED_MAX);
+    let mut told: Vec<String> = names.map(|change| format!("{} {}", change.path, change.kind.as_str())).collect();
+    let rest = changes.len().saturating_sub(CHANGES_LOGGED_MAX);
+    if rest > 0 {
+        told.push(format!("{rest} more"));
+    }
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 fn log_problem(problem: &Problem) {
@@ -180,5 +221,21 @@ fn log_problem(problem: &Problem) {
     match severity {
         Severity::Error => tracing::error!(event = "config_problem", code, pointer, line, column, hint, "{message}"),
         Severity::Warning => tracing::warn!(event = "config_problem", code, pointer, line, column, hint, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ChangeKind;
+
+    #[test]
+    fn changes_are_told_by_name_and_bounded() {
+        let change = |path: &str, kind| Change { path: path.to_owned(), kind };
+        assert_eq!(told(&[]), None);
+        let two = [change("keys/openai/main", ChangeKind::Changed), change("routes/@fast", ChangeKind::Added)];
+        assert_eq!(told(&two).unwrap(), "keys/openai/main changed, routes/@fast added");
+        let many: Vec<_> = (0..25).map(|i| change(&format!("keys/p/{i}"), ChangeKind::Removed)).collect();
+        assert!(told(&many).unwrap().ends_with("keys/p/19 removed, 5 more"));
     }
 }

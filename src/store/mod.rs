@@ -1,32 +1,42 @@
-//! The one owner of config.json: reads it, makes generations of it, says which one runs.
+//! The one owner of config.json: reads it, writes it, makes generations of it, says which one runs.
 //!
 //! [`Store`] is what the rest of the process sees: the running snapshot and the status, both
 //! swapped whole. [`Writer`] is the only one who swaps. `ArcSwap` stands in this file and nowhere
-//! else; files and environment are read in `disk.rs` and `resolve.rs` and nowhere else.
+//! else; files and environment are read in `disk.rs` and `resolve.rs` and nowhere else; `disk_write.rs` is
+//! where a file is written.
 
 #![expect(clippy::disallowed_types, reason = "the one place of the swap")]
 
+mod apply;
 mod attempt;
 mod change;
 mod disk;
+mod disk_write;
+mod draft;
 mod hops;
 mod journal;
 mod port;
+mod recover;
+mod replace;
 mod resolve;
+mod sealed_edits;
 mod settle;
 mod sight;
 mod status;
+mod temp_name;
 mod watch;
 mod writer;
 
 #[cfg(test)]
+mod apply_tests;
+#[cfg(test)]
 mod reload_tests;
 
 pub use change::{Applied, ApplyError, Base, Change, Plan, Refused, Written};
-pub use disk::{Disk, FileStat, Refusal, SystemDisk};
-pub use port::{Clock, Compile, ListenerPort, PreparedToken, Source, SystemClock};
+pub use disk::{Disk, FileStat, NewFile, Refusal, SystemDisk};
+pub use port::{Clock, Compile, ListenerPort, NoSealer, PreparedToken, Sealer, Source, SystemClock};
 pub use resolve::{Env, Resolver, system_env};
-pub use status::{Alive, Failure, ReloadOutcome, ReloadResult, Status, WatchMode};
+pub use status::{Alive, Failure, ReloadOutcome, ReloadResult, Status, WatchMode, WriteMode};
 pub use watch::{Directories, Events, Knock, NoEvents, SystemEvents};
 pub use writer::{StartError, Writer, WriterOptions};
 

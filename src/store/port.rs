@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Resolver;
+use super::{Base, Resolver};
 use crate::config::Problems;
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::id::ProviderName;
+use crate::secret::Secret;
 use crate::snapshot::{Compiled, Management, ServerSettings, Snapshot};
 use crate::ticks::Ticks;
 
@@ -64,6 +65,23 @@ pub trait ListenerPort: Send {
     /// Fields whose new value waits for a restart, as JSON pointers.
     fn restart_pending(&self) -> Vec<String> {
         Vec::new()
+    }
+}
+
+/// Encrypts literals before they reach the file.
+pub trait Sealer: Send {
+    /// `sealed:v1:…` for the field at `pointer` of the file (`/providers/openai/keys/3/value`); `base` is the file it goes into.
+    /// The error says why not, in words, never what.
+    fn seal(&mut self, secret: &Secret, pointer: &str, base: &Base<'_>) -> Result<String, String>;
+}
+
+/// Seals nothing: literals are refused, references are not its business.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSealer;
+
+impl Sealer for NoSealer {
+    fn seal(&mut self, _secret: &Secret, _pointer: &str, _base: &Base<'_>) -> Result<String, String> {
+        Err("there is no sealing key".to_owned())
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Status {
     /// Why what is on disk does not run; gone when it does.
     pub last_error: Option<Failure>,
     pub watch_mode: WatchMode,
+    /// How the last API write put the file in its place.
+    pub write_mode: WriteMode,
     /// The last [`crate::limits::RELOAD_OUTCOMES_KEPT`], oldest first.
     pub outcomes: Vec<ReloadOutcome>,
     /// Fields whose new value waits for a restart.
@@ -84,6 +86,28 @@ impl WatchMode {
         match self {
             Self::Events => "inotify",
             Self::Poll => "poll",
+        }
+    }
+}
+
+/// How a new file takes the place of the old one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteMode {
+    /// Nothing has been written yet.
+    Unknown,
+    /// In one step that keeps what was displaced: a hand edit is never lost.
+    Exchange,
+    /// The file system cannot exchange: a hand edit made in the very microseconds is lost.
+    Rename,
+}
+
+impl WriteMode {
+    /// Spelling in status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Exchange => "exchange",
+            Self::Rename => "rename",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The writer: the only one who makes generations. It polls, settles, compiles and swaps.
+//! The writer: the only one who makes generations. It polls, settles, compiles and swaps; what it
+//! does for a management API stands in `apply.rs`.
 //!
 //! One loop on one thread, hence no lock and no lock order. A content that does not compile or
 //! whose listeners do not bind changes nothing but the status; the last good generation stays.
@@ -7,17 +8,19 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::attempt::{Built, Refused, build, unbound};
 use super::journal::Journal;
+use super::recover::recover;
 use super::settle::{Next, Settle};
 use super::sight::{Care, Eye, Seen};
 use super::watch::Watch;
 use super::{
-    Clock, Command, Compile, Disk, Env, Events, Generation, Knock, ListenerPort, NoEvents, ReloadOutcome, Store,
-    SystemDisk, SystemEvents, system_env,
+    Clock, Command, Compile, Disk, Env, Events, Generation, Knock, ListenerPort, NoEvents, NoSealer, PreparedToken,
+    ReloadOutcome, Sealer, Store, SystemDisk, SystemEvents, system_env,
 };
 use crate::config::Problems;
 use crate::hash::{Fingerprint, FingerprintKey};
@@ -37,10 +40,11 @@ pub struct WriterOptions {
     pub disk: Arc<dyn Disk>,
     pub env: Env,
     pub events: Box<dyn Events>,
+    pub sealer: Box<dyn Sealer>,
 }
 
 impl WriterOptions {
-    /// With the disk, the environment and the file events of the system.
+    /// With the disk, the environment and the file events of the system, and without a sealing key.
     pub fn new(
         path: PathBuf,
         fingerprint_key: FingerprintKey,
@@ -58,6 +62,7 @@ impl WriterOptions {
             disk: Arc::new(SystemDisk),
             env: system_env(),
             events: Box::new(SystemEvents),
+            sealer: Box::new(NoSealer),
         }
     }
 }
@@ -70,13 +75,15 @@ pub struct StartError {
 
 /// Owns the file, the store and the way from one to the other.
 pub struct Writer {
-    options: WriterOptions,
-    directory: PathBuf,
-    journal: Journal,
-    eye: Eye,
+    pub(super) options: WriterOptions,
+    pub(super) directory: PathBuf,
+    pub(super) journal: Journal,
+    pub(super) eye: Eye,
     watch: Watch,
-    settle: Settle,
-    running: Running,
+    pub(super) settle: Settle,
+    pub(super) running: Running,
+    /// Of the last temporary file.
+    pub(super) serial: u64,
     /// The next look, whatever happens before.
     due: Ticks,
     looked_at: Ticks,
@@ -87,15 +94,15 @@ pub struct Writer {
 }
 
 /// What runs, and what it was made of.
-struct Running {
-    seen: Seen,
+pub(super) struct Running {
+    pub seen: Seen,
     fingerprint: Fingerprint,
-    mark: Arc<GenerationMark>,
+    pub mark: Arc<GenerationMark>,
 }
 
 impl Running {
     /// The same bytes, and references that resolve to the same.
-    fn is(&self, built: &Built) -> bool {
+    pub fn is(&self, built: &Built) -> bool {
         self.seen.view == built.seen.view && self.fingerprint == built.compiled.fingerprint
     }
 }
@@ -107,6 +114,7 @@ impl Writer {
         options.path = std::path::absolute(&options.path).unwrap_or(options.path);
         let directory = options.path.parent().unwrap_or(Path::new("/")).to_owned();
         let now = options.clock.now();
+        recover(&*options.disk, &options.path);
         let mut eye = Eye::new(options.path.clone(), options.disk.clone(), options.fingerprint_key.clone());
         let seen = eye.look([], Care::Full, now);
         let built = build(&mut options, &directory, &seen, 1, now);
@@ -122,6 +130,7 @@ impl Writer {
         options.compile.swapped(snapshot, now);
         options.listeners.commit(prepared);
         let watch = Watch::new(std::mem::replace(&mut options.events, Box::new(NoEvents)));
+        let serial = options.clock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
         let mut writer = Self {
             options,
             directory,
@@ -130,6 +139,8 @@ impl Writer {
             watch,
             settle: Settle::default(),
             running,
+            // Unlike that of a process before, which may have had the same number.
+            serial: u64::try_from(serial).unwrap_or_default(),
             due: now,
             looked_at: now,
             waiting: Vec::new(),
@@ -168,8 +179,11 @@ impl Writer {
                         self.settle.force();
                         self.due = self.options.clock.now();
                     }
-                    // Seam: the write path answers this.
-                    Some(Command::Apply { change: _, reply }) => drop(reply),
+                    Some(Command::Apply { change, reply }) => {
+                        let applied = self.apply(change).await;
+                        // Whoever asked may have left; what is written is written.
+                        let _left = reply.send(applied);
+                    }
                     Some(Command::ModelsListed { provider, models }) => {
                         self.relist |= self.options.compile.listed(&provider, models);
                     }
@@ -209,7 +223,7 @@ impl Writer {
     }
 
     /// Secret files that matter: of what runs, and of what was refused last.
-    fn files(&self) -> BTreeSet<PathBuf> {
+    pub(super) fn files(&self) -> BTreeSet<PathBuf> {
         let refused = self.settle.failed().into_iter().flat_map(|view| view.files.keys());
         self.running.seen.view.files.keys().chain(refused).cloned().collect()
     }
@@ -239,20 +253,27 @@ impl Writer {
                 return Some(self.refuse(refused, now));
             }
         };
+        self.take_over(built, prepared, now);
+        None
+    }
+
+    /// What has been compiled and bound runs from here on.
+    pub(super) fn take_over(&mut self, built: Built, prepared: PreparedToken, now: Ticks) {
         let Built { compiled, seen, warnings } = built;
         let fingerprint = compiled.fingerprint;
         let generation = generation_of(compiled);
         let snapshot = &generation.snapshot;
+        let before = self.journal.store().snapshot();
         self.running = Running { seen, fingerprint, mark: snapshot.mark.clone() };
         self.settle.applied();
         self.journal.swap(generation.clone());
         self.options.compile.swapped(snapshot, now);
-        let outcome = self.journal.applied(snapshot, warnings, self.since(now));
+        let outcome = self.journal.applied(&before, snapshot, warnings, self.since(now));
+        drop(before);
         self.journal.publish();
         // Old listeners close only now: whoever comes in meets the new generation.
         self.options.listeners.commit(prepared);
         self.answer(&outcome);
-        None
     }
 
     fn refuse(&mut self, refused: Refused, now: Ticks) -> Ticks {
@@ -289,13 +310,13 @@ impl Writer {
         }
     }
 
-    fn follow(&mut self, now: Ticks) -> bool {
+    pub(super) fn follow(&mut self, now: Ticks) -> bool {
         let files = self.files();
         let paths = std::iter::once(self.options.path.as_path()).chain(files.iter().map(PathBuf::as_path));
         self.watch.follow(paths, now)
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.journal.surroundings(self.watch.mode(), self.options.listeners.restart_pending());
         self.journal.publish();
     }

@@ -36,7 +36,7 @@ pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>) -
         keys(cx, entries, "/management/keys")
     });
     let listen = file.listen.as_ref().map(|written| listen::all(cx, written, "/management/listen"));
-    Management { keys, listen }
+    Management { keys, listen, locked: file.locked.unwrap_or(false) }
 }
 
 pub(super) fn keys<'f>(

@@ -22,7 +22,7 @@ use crate::snapshot::{Aliases, Allow, Key, ModelRule, Ready, Transport, Unready}
 use crate::weight::{Priority, Weight};
 
 /// Name of the one key that has none (CONTRACT 2.3).
-const DEFAULT_NAME: &str = "default";
+pub(in crate::snapshot) const DEFAULT_NAME: &str = "default";
 const ID_DOMAIN: &str = "keyway 2026 derived key id v1";
 const TRANSPORT_DOMAIN: &str = "keyway 2026 transport id v1";
 /// `<provider>_key_config` belongs to the provider of that name.
@@ -82,7 +82,7 @@ fn id(cx: &mut Compiler<'_>, provider: &str, name: &str, written: Option<&str>, 
 
 /// Stable over restarts and machines: pins, health and dashboards follow it. Shaped like a UUID of
 /// version 8 (made by a scheme of one's own), because clients expect one.
-pub(super) fn derived_id(provider: &str, name: &str) -> String {
+pub(in crate::snapshot) fn derived_id(provider: &str, name: &str) -> String {
     let mut hasher = blake3::Hasher::new_derive_key(ID_DOMAIN);
     for part in [provider, name] {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());

@@ -28,7 +28,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use key::{DEFAULT_NAME, derived_id};
 pub use plaintext::plaintext_literals;
+pub(super) use plaintext::{credentials, names_credential};
+pub(super) use secrets::{is_empty_literal, literal_address};
 
 use self::provider::ProviderDraft;
 use self::secrets::Secrets;

@@ -25,14 +25,13 @@ pub fn plaintext_literals(file: &ConfigFile) -> Vec<String> {
     for (name, provider) in file.providers.iter().flatten() {
         let pointer = pointer_to("/providers", name);
         for (i, key) in provider.keys.iter().flatten().enumerate() {
-            for (member, reference) in of_key(key) {
+            for (member, reference) in credentials(key) {
                 look(reference, format!("{pointer}/keys/{i}/{member}"));
             }
         }
         let headers = provider.network_config.iter().flat_map(|network| network.extra_headers.iter().flatten());
         for (header, reference) in headers {
-            let folded = header.to_ascii_lowercase();
-            if HEADER_WORDS.iter().any(|word| folded.contains(word)) {
+            if names_credential(header) {
                 look(Some(reference), pointer_to(&format!("{pointer}/network_config/extra_headers"), header));
             }
         }
@@ -47,7 +46,14 @@ pub fn plaintext_literals(file: &ConfigFile) -> Vec<String> {
     found
 }
 
-fn of_key(key: &KeyFile) -> Vec<(&'static str, Option<&SecretRef>)> {
+/// Whether a header of this name carries a credential, as far as its name tells.
+pub(in crate::snapshot) fn names_credential(header: &str) -> bool {
+    let folded = header.to_ascii_lowercase();
+    HEADER_WORDS.iter().any(|word| folded.contains(word))
+}
+
+/// Members of a key that are credentials, whether they are there or not.
+pub(in crate::snapshot) fn credentials(key: &KeyFile) -> Vec<(&'static str, Option<&SecretRef>)> {
     let mut found = vec![("value", key.value.as_ref())];
     if let Some(AzureKeyFile { client_secret, .. }) = &key.azure_key_config {
         found.push(("azure_key_config/client_secret", client_secret.as_ref()));

@@ -220,6 +220,12 @@ pub(super) fn fingerprint_of(
     Fingerprint::of(key, [value.map(Secret::expose), destination].into_iter().chain(along))
 }
 
-pub(super) fn is_empty_literal(reference: &SecretRef) -> bool {
+pub(in crate::snapshot) fn is_empty_literal(reference: &SecretRef) -> bool {
     matches!(reference, SecretRef::Literal(secret) if secret.is_empty())
+}
+
+/// The address that a literal spells, however it spells it; `None` for a reference.
+pub(in crate::snapshot) fn literal_address(reference: &SecretRef, version_prefix: &str) -> Option<BaseUrl> {
+    let SecretRef::Literal(text) = reference else { return None };
+    BaseUrl::parse(text.expose(), version_prefix).ok()
 }

@@ -92,7 +92,6 @@ fn management_members(cx: &mut Compiler<'_>, file: &ManagementFile) {
         cx,
         "/management",
         &[
-            ("locked", file.locked == Some(true)),
             ("sealing_key", file.sealing_key.is_some()),
             ("rate_limit_per_minute", file.rate_limit_per_minute.is_some()),
             ("references", file.references.is_some()),

@@ -3,7 +3,7 @@
 
 mod breakage;
 mod edits;
-mod fake;
+pub(super) mod fake;
 mod virtual_time;
 
 use std::path::{Path, PathBuf};

@@ -299,7 +299,7 @@ fn not_there_yet() {
             &["E not_supported_yet /observability/otlp_endpoint"],
         ),
         ("{\"observability\": {\"otlp_endpoint\": null}}", &[]),
-        ("{\"management\": {\"locked\": true}}", &["E not_supported_yet /management/locked"]),
+        ("{\"management\": {\"locked\": true}}", &[]),
         ("{\"management\": {\"locked\": false}}", &[]),
         ("{\"management\": {\"sealing_key\": \"env.KEY\"}}", &["E not_supported_yet /management/sealing_key"]),
         (

@@ -1,0 +1,412 @@
+//! Between any two operations of a write: a hand edit, a failure, the end of the process.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::io::Errno;
+
+use super::*;
+
+/// How many operations one write has, by doing one.
+fn operations() -> Vec<&'static str> {
+    paused(|| async {
+        let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+        scene.disk.follow_script(Box::new(|_, _, _| Fate::Go));
+        scene.apply(KeyChange::weight("a", 3)).await.unwrap();
+        let told = scene.disk.end_script();
+        scene.end().await;
+        told
+    })
+}
+
+#[test]
+fn the_order_of_operations() {
+    let expected = [
+        "read",
+        "follow",
+        "create",
+        "resemble",
+        "write",
+        "sync",
+        "follow",
+        "read",
+        "exchange",
+        "read",
+        "sync directory",
+        "remove",
+    ];
+    assert_eq!(operations(), expected);
+}
+
+fn has(weights: &[(String, f64)], name: &str, weight: u32) -> bool {
+    weights.iter().any(|(known, is)| known == name && *is == f64::from(weight))
+}
+
+/// Somebody changes another key at each place, in what stands there: both edits are in the file.
+#[test]
+fn a_hand_edit_between_any_two_operations_is_merged() {
+    let (steps, mut cases) = (operations().len(), 0);
+    for at in 0..=steps {
+        paused(|| async {
+            let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+            scene.disk.follow_script(Box::new(move |step, _, files| {
+                if step == at {
+                    edit_by_hand(files, "b", 7);
+                }
+                Fate::Go
+            }));
+            let written = scene.apply(KeyChange::weight("a", 3)).await.unwrap();
+            assert!(has(&weights(&written.generation.document), "a", 3), "step {at}");
+            // The last place is behind the write: the next look is the operation there.
+            scene.pass(3_000).await;
+            scene.disk.end_script();
+            assert_eq!(scene.text(), text_of(&[("a", 3), ("b", 7)]), "step {at}");
+            scene.at_rest(&format!("step {at}"));
+            scene.end().await;
+        });
+        cases += 1;
+    }
+    println!("hand edits merged: {cases}");
+}
+
+/// Somebody saves a text that he has had open for long: it is never overwritten, whatever it is.
+#[test]
+fn a_saved_text_is_never_overwritten() {
+    let ends: [(&str, Option<&str>); 4] = [
+        ("good", Some("")),
+        ("also mine", Some("{\"providers\": {\"openai\": {\"keys\": [{\"name\": \"z\", \"value\": \"env.Z\"}]}}}\n")),
+        ("broken", Some("{\"providers\": ")),
+        ("gone", None),
+    ];
+    let mut cases = 0;
+    for at in 0..operations().len() {
+        for (what, text) in ends {
+            paused(|| async {
+                let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+                let saved =
+                    text.map(|text| if text.is_empty() { text_of(&[("a", 1), ("b", 9)]) } else { text.to_owned() });
+                let save = saved.clone();
+                scene.disk.follow_script(Box::new(move |step, _, files| {
+                    if step == at {
+                        match &save {
+                            Some(text) => files.insert(CONFIG.into(), text.clone().into_bytes()),
+                            None => files.remove(Path::new(CONFIG)),
+                        };
+                    }
+                    Fate::Go
+                }));
+                let answer = scene.apply(KeyChange::weight("a", 3)).await;
+                scene.disk.end_script();
+                scene.pass(3_000).await;
+                let context = format!("{what}, step {at}: {answer:?}");
+                let temps = scene.disk.names().iter().filter(|name| *name != CONFIG).count();
+                assert_eq!(temps, 0, "{context}");
+                match saved {
+                    None => assert!(!scene.disk.names().iter().any(|name| name == CONFIG), "{context}"),
+                    // Merged, or standing as it was saved.
+                    Some(saved) => {
+                        let merged = with_weight(&saved, "a", 3);
+                        assert!([&saved, &merged].contains(&&scene.text()), "{context}\n{}", scene.text());
+                    }
+                }
+                scene.end().await;
+            });
+            cases += 1;
+        }
+    }
+    println!("saved texts: {cases}");
+}
+
+#[test]
+fn who_never_stops_editing_wins() {
+    paused(|| async {
+        let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+        let mut weight = 10;
+        scene.disk.follow_script(Box::new(move |_, name, files| {
+            if name == "follow" {
+                weight += 1;
+                edit_by_hand(files, "b", weight);
+            }
+            Fate::Go
+        }));
+        let answer = scene.apply(KeyChange::weight("a", 3)).await;
+        assert!(matches!(answer, Err(ApplyError::ConfigChanged)), "{answer:?}");
+        let creates = scene.disk.end_script().iter().filter(|name| **name == "create").count();
+        assert_eq!(creates, crate::limits::APPLY_ATTEMPTS_MAX + 1);
+        assert!(has(&weights_in(&scene.text()), "a", 1));
+        scene.pass(2_000).await;
+        scene.at_rest("afterwards");
+        scene.end().await;
+    });
+}
+
+/// An edit before every single operation, also while another one is being put back: the last one
+/// stands, and the file is never without one.
+#[test]
+fn edits_at_every_operation() {
+    for first in 0..operations().len() {
+        paused(|| async {
+            let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+            let last = Arc::new(AtomicUsize::new(1));
+            let told = last.clone();
+            scene.disk.follow_script(Box::new(move |step, _, files| {
+                if step >= first && step < first + 40 {
+                    told.fetch_add(1, Ordering::Relaxed);
+                    let weight = u32::try_from(told.load(Ordering::Relaxed)).unwrap();
+                    files.insert(CONFIG.into(), text_of(&[("a", 1), ("b", weight)]).into_bytes());
+                }
+                Fate::Go
+            }));
+            let answer = scene.apply(KeyChange::weight("a", 3)).await;
+            scene.pass(10_000).await;
+            scene.disk.end_script();
+            scene.pass(2_000).await;
+            let weight = u32::try_from(last.load(Ordering::Relaxed)).unwrap();
+            assert!(has(&weights_in(&scene.text()), "b", weight), "from {first}: {answer:?}\n{}", scene.text());
+            scene.at_rest(&format!("from {first}"));
+            scene.end().await;
+        });
+    }
+    println!("edits at every operation: {}", operations().len());
+}
+
+/// The process ends before each operation, with and without a hand edit at each earlier place.
+#[test]
+fn killed_between_any_two_operations() {
+    let steps = operations().len();
+    let edits = std::iter::once(None).chain((0..steps).map(Some));
+    let mut kills = 0;
+    for (edit_at, die_at) in edits.flat_map(|edit| (0..=steps + 8).map(move |die| (edit, die))) {
+        if edit_at.is_some_and(|edit| edit > die_at) {
+            continue;
+        }
+        paused(|| async {
+            let (before, after) = (text_of(&[("a", 1), ("b", 1)]), text_of(&[("a", 3), ("b", 1)]));
+            let scene = Scene::new(&before).await;
+            scene.disk.follow_script(Box::new(move |step, _, files| {
+                if edit_at == Some(step) {
+                    edit_by_hand(files, "b", 7);
+                }
+                if step == die_at { Fate::Die } else { Fate::Go }
+            }));
+            let answer = scene.apply(KeyChange::weight("a", 3)).await;
+            let context = format!("edit {edit_at:?}, end {die_at}: {answer:?}");
+            let after_power = scene.disk.restarted();
+            scene.end().await;
+
+            let scene = Scene::on(&after_power).await;
+            let found = scene.text();
+            let (edited, both) = (text_of(&[("a", 1), ("b", 7)]), text_of(&[("a", 3), ("b", 7)]));
+            let expected = match (edit_at, answer.is_ok()) {
+                (None, false) => vec![before, after],
+                (None, true) => vec![after],
+                (Some(_), false) => vec![edited, both],
+                (Some(_), true) => vec![both],
+            };
+            assert!(expected.contains(&found), "{context}\n{found}");
+            scene.at_rest(&context);
+            scene.apply(KeyChange::weight("a", 5)).await.unwrap();
+            scene.at_rest(&context);
+            scene.end().await;
+        });
+        kills += 1;
+    }
+    println!("kills: {kills}");
+}
+
+const ERRNOS: [Errno; 14] = [
+    Errno::ROFS,
+    Errno::ACCESS,
+    Errno::PERM,
+    Errno::BUSY,
+    Errno::XDEV,
+    Errno::NOSPC,
+    Errno::DQUOT,
+    Errno::IO,
+    Errno::INVAL,
+    Errno::NOSYS,
+    Errno::NOTSUP,
+    Errno::NOENT,
+    Errno::MFILE,
+    Errno::INTR,
+];
+
+/// Each operation fails once in each way: the write is done all the same, or nothing has changed, and
+/// the next one works.
+#[test]
+fn every_failure_of_every_operation() {
+    let names = operations();
+    let mut cases = 0;
+    for (at, errno) in (0..names.len()).flat_map(|at| ERRNOS.map(|errno| (at, errno))) {
+        let name = names[at];
+        paused(|| async {
+            let before = text_of(&[("a", 1), ("b", 1)]);
+            let scene = Scene::new(&before).await;
+            scene.disk.follow_script(Box::new(move |step, _, _| if step == at { Fate::Fail(errno) } else { Fate::Go }));
+            let answer = scene.apply(KeyChange::weight("a", 3)).await;
+            let context = format!("{name} ({at}), {errno:?}: {answer:?}");
+            let left_over = name == "remove" && errno != Errno::NOENT;
+            check_answer(name, at, errno, &answer, &context);
+            match &answer {
+                Ok(written) => {
+                    assert_eq!((scene.generation(), written.generation.snapshot.mark.number), (2, 2), "{context}");
+                    assert_eq!(scene.text(), text_of(&[("a", 3), ("b", 1)]), "{context}");
+                }
+                Err(_) => {
+                    assert_eq!(scene.generation(), 1, "{context}");
+                    assert_eq!(scene.text(), before, "{context}");
+                    assert_eq!(
+                        scene.told.with(|told| told.listeners.iter().filter(|told| told.starts_with("commit")).count()),
+                        1
+                    );
+                }
+            }
+            assert_eq!(scene.disk.names().len(), if left_over { 2 } else { 1 }, "{context}");
+            scene.disk.end_script();
+            scene.apply(KeyChange::weight("b", 4)).await.unwrap();
+            assert!(has(&scene.running(), "b", 4), "{context}");
+            let disk = scene.disk.restarted();
+            scene.end().await;
+            let scene = Scene::on(&disk).await;
+            scene.at_rest(&context);
+            scene.end().await;
+        });
+        cases += 1;
+    }
+    println!("failures: {cases}");
+}
+
+fn check_answer(name: &str, at: usize, errno: Errno, answer: &Result<Written, ApplyError>, context: &str) {
+    let cannot_exchange = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP].contains(&errno);
+    let is_read_only = [Errno::ROFS, Errno::ACCESS, Errno::PERM, Errno::BUSY, Errno::XDEV].contains(&errno);
+    // Nothing to be read, or something gone, is looked at again; that a file cannot be exchanged or
+    // removed ends nothing.
+    let looked_again =
+        at == 0 || errno == Errno::NOENT || (name == "read" && matches!(errno, Errno::ACCESS | Errno::PERM));
+    if looked_again || name == "remove" || (name == "exchange" && cannot_exchange) {
+        assert!(answer.is_ok(), "{context}");
+        return;
+    }
+    match answer {
+        Err(ApplyError::ReadOnly { path, fix }) => {
+            assert!(is_read_only && path == Path::new(CONFIG) && !fix.is_empty(), "{context}");
+        }
+        Err(ApplyError::Io { path, reason }) => {
+            assert!(!is_read_only && path == Path::new(CONFIG) && !reason.is_empty(), "{context}");
+        }
+        _ => panic!("{context}"),
+    }
+}
+
+/// The undoing fails as well. What is there then is the old text, the new one, or told in the log;
+/// never a torn one, and the file is never gone.
+#[test]
+fn two_failures_in_one_write() {
+    let mut cases = 0;
+    let steps = operations().len() + 6;
+    for (first, second) in (0..steps).flat_map(|first| (first + 1..steps).map(move |second| (first, second))) {
+        paused(|| async {
+            let (before, after) = (text_of(&[("a", 1), ("b", 1)]), text_of(&[("a", 3), ("b", 1)]));
+            let scene = Scene::new(&before).await;
+            scene.disk.follow_script(Box::new(move |step, _, _| {
+                if step == first || step == second { Fate::Fail(Errno::IO) } else { Fate::Go }
+            }));
+            let answer = scene.apply(KeyChange::weight("a", 3)).await;
+            scene.disk.end_script();
+            let context = format!("{first}, {second}: {answer:?}");
+            assert!([&before, &after].contains(&&scene.text()), "{context}");
+            scene.pass(3_000).await;
+            let disk = scene.disk.restarted();
+            scene.end().await;
+            let scene = Scene::on(&disk).await;
+            assert!([&before, &after].contains(&&scene.text()), "{context}");
+            scene.at_rest(&context);
+            scene.end().await;
+        });
+        cases += 1;
+    }
+    println!("double failures: {cases}");
+}
+
+/// Without an exchange: the same answers, and status says how it was written.
+#[test]
+fn a_file_system_that_cannot_exchange() {
+    let refuse = |name: &str| if name == "exchange" { Fate::Fail(Errno::INVAL) } else { Fate::Go };
+    let names = paused(|| async {
+        let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+        assert_eq!(scene.store.status().write_mode, WriteMode::Unknown);
+        scene.apply(KeyChange::weight("a", 2)).await.unwrap();
+        assert_eq!(scene.store.status().write_mode, WriteMode::Exchange);
+        scene.disk.follow_script(Box::new(move |_, name, _| refuse(name)));
+        scene.apply(KeyChange::weight("a", 3)).await.unwrap();
+        assert_eq!(scene.store.status().write_mode, WriteMode::Rename);
+        scene.at_rest("renamed");
+        let told = scene.disk.end_script();
+        scene.end().await;
+        told
+    });
+    assert_eq!(names[8..], ["exchange", "rename", "sync directory", "remove"]);
+    let mut cases = 0;
+    for (at, die) in (0..names.len()).flat_map(|at| [(at, true), (at, false)]) {
+        paused(|| async {
+            let (before, after) = (text_of(&[("a", 1), ("b", 1)]), text_of(&[("a", 3), ("b", 1)]));
+            let scene = Scene::new(&before).await;
+            scene.disk.follow_script(Box::new(move |step, name, _| match (step == at, die) {
+                (true, true) => Fate::Die,
+                (true, false) => Fate::Fail(Errno::NOSPC),
+                (false, _) => refuse(name),
+            }));
+            let answer = scene.apply(KeyChange::weight("a", 3)).await;
+            let context = format!("{at} {die}: {answer:?}");
+            if !die {
+                let expected = if answer.is_ok() { &after } else { &before };
+                assert_eq!(scene.text(), *expected, "{context}");
+                assert_eq!(scene.generation(), 1 + u64::from(answer.is_ok()), "{context}");
+            }
+            let disk = scene.disk.restarted();
+            scene.end().await;
+            let scene = Scene::on(&disk).await;
+            assert!([&before, &after].contains(&&scene.text()), "{context}");
+            assert!(answer.is_err() || scene.text() == after, "{context}");
+            scene.at_rest(&context);
+            scene.end().await;
+        });
+        cases += 1;
+    }
+    println!("without exchange: {cases}");
+}
+
+/// No secret in clear is ever on the disk, not even in a temporary file, at no operation.
+#[test]
+fn a_secret_is_sealed_before_it_touches_the_disk() {
+    const SECRET: &str = "sk-canary-0123456789-abcdefgh";
+    let sealed: String = SECRET.chars().rev().collect();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let mut cases = 0;
+    for at in 0..=operations().len() {
+        paused(|| async {
+            let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+            scene
+                .disk
+                .follow_script(Box::new(move |step, _, _| if step == at { Fate::Fail(Errno::IO) } else { Fate::Go }));
+            let change = KeyChange::Add { name: "new".to_owned(), secret: Some(SECRET) };
+            let answer = scene.apply(change).await;
+            for content in scene.disk.ever() {
+                assert!(!String::from_utf8_lossy(&content).contains(SECRET), "step {at}");
+            }
+            answers.lock().unwrap().push(format!("{answer:?}"));
+            if answer.is_ok() {
+                let line = format!(
+                    "{{\"name\": \"new\", \"value\": {{\"value\": \"sealed:v1:test:{sealed}\"}}, \"weight\": 1}}"
+                );
+                assert!(scene.text().contains(&line), "{}", scene.text());
+                let snapshot = scene.store.snapshot();
+                assert!(snapshot.providers[0].keys.iter().all(|key| key.ready.is_ok()));
+            }
+            scene.end().await;
+        });
+        cases += 1;
+    }
+    assert!(answers.lock().unwrap().iter().all(|answer| !answer.contains(SECRET)));
+    println!("sealed: {cases}");
+}
