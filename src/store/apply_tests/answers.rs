@@ -172,7 +172,7 @@ fn what_would_not_compile_or_not_bind_is_not_written() {
             Planned(move |_: &Base<'_>| Ok(Plan { edits: edits.clone(), renewed: Vec::new() }))
         };
         let answer = scene.apply(set("/providers/openai/keys/1/name", NewValue::text("a"))).await;
-        assert_eq!(codes(&answer), [Code::Duplicate]);
+        assert_eq!(codes(&answer), [Code::Duplicate; 2], "by name, and by the id that is made of it");
         let answer = scene.apply(set("/nonsense", NewValue::Null)).await;
         assert_eq!(codes(&answer), [Code::UnknownMember]);
         let answer = scene.apply(set("/providers/openai/keys/7", NewValue::Null)).await;

@@ -2,6 +2,7 @@
 //! the real one. Each test prints how many it ran.
 
 mod answers;
+mod kill;
 mod model;
 mod real_disk;
 mod step_disk;
