@@ -73,95 +73,112 @@ fn verdict(before: &str, after: &str, renewed: &[&str]) -> Option<String> {
 
 const VALUE: &str = r#""value": "env.KEY""#;
 
+/// Members of the provider and of its key before, the same after, and what moves the key.
+type Move = ([&'static str; 2], [&'static str; 2], Option<&'static str>);
+
+const PROVIDER: Option<&str> = Some("network_config.base_url");
+const A: &str = r#""network_config": {"base_url": "https://a.example"}"#;
+const B: &str = r#""network_config": {"base_url": "https://b.example"}"#;
+const OWN: &str = r#""base_url": "https://own.example""#;
+
+const ADDRESSES: &[Move] = &[
+    (["", ""], [B, ""], PROVIDER),
+    ([A, ""], [B, ""], PROVIDER),
+    ([A, ""], ["", ""], PROVIDER),
+    ([A, ""], [r#""network_config": {"base_url": "http://a.example"}"#, ""], PROVIDER),
+    ([A, ""], [r#""network_config": {"base_url": "https://a.example/p"}"#, ""], PROVIDER),
+    ([A, ""], [r#""network_config": {"base_url": "https://a.example:8443"}"#, ""], PROVIDER),
+    // Another spelling of the same.
+    ([A, ""], [r#""network_config": {"base_url": "https://A.example:443/v1/"}"#, ""], None),
+    (["", ""], [r#""network_config": {"base_url": "https://api.openai.com"}"#, ""], None),
+    // References, which may mean something else tomorrow.
+    ([r#""network_config": {"base_url": "env.URL"}"#, ""], [r#""network_config": {"base_url": "env.URL"}"#, ""], None),
+    (
+        [r#""network_config": {"base_url": "env.URL"}"#, ""],
+        [r#""network_config": {"base_url": "env.SAME_URL"}"#, ""],
+        PROVIDER,
+    ),
+    (
+        [r#""network_config": {"base_url": "env.URL"}"#, ""],
+        [r#""network_config": {"base_url": "https://env.example"}"#, ""],
+        PROVIDER,
+    ),
+    // The key's own address wins.
+    (["", ""], ["", OWN], Some("base_url")),
+    (["", OWN], ["", ""], Some("base_url")),
+    ([A, OWN], [B, OWN], None),
+    ([A, ""], ["", OWN], Some("base_url")),
+    (["", ""], ["", r#""sgl_key_config": {"url": "http://h:1"}"#], Some("sgl_key_config.url")),
+];
+
+const CA_A: &str = r#""network_config": {"ca_cert_pem": "env.CA"}"#;
+const CA_B: &str = r#""network_config": {"ca_cert_pem": "env.CB"}"#;
+
+const TRUST_AND_WAY: &[Move] = &[
+    (["", ""], [r#""network_config": {"insecure_skip_verify": true}"#, ""], Some(SKIP_VERIFY)),
+    (["", ""], [r#""network_config": {"insecure_skip_verify": false}"#, ""], None),
+    (["", ""], [CA_A, ""], Some(CA)),
+    ([CA_A, ""], [CA_B, ""], Some(CA)),
+    ([CA_A, ""], ["", ""], Some(CA)),
+    (["", ""], [r#""proxy_config": {"type": "http", "url": "http://p:1"}"#, ""], Some(PROXY)),
+    (["", ""], [r#""proxy_config": {"type": "none", "url": "http://p:1"}"#, ""], None),
+    (
+        ["", r#""azure_key_config": {"endpoint": "https://a.example"}"#],
+        ["", r#""azure_key_config": {"endpoint": "https://b.example"}"#],
+        Some("azure_key_config.endpoint"),
+    ),
+    (
+        ["", r#""azure_key_config": {"tenant_id": "one"}"#],
+        ["", r#""azure_key_config": {"tenant_id": "two"}"#],
+        Some("azure_key_config.tenant_id"),
+    ),
+    (
+        ["", r#""bedrock_key_config": {"region": "eu-west-1"}"#],
+        ["", r#""bedrock_key_config": {"region": "us-east-1"}"#],
+        Some("bedrock_key_config.region"),
+    ),
+    (["", ""], ["", r#""vertex_key_config": {"region": "eu"}"#], Some("vertex_key_config.region")),
+    // What moves nothing.
+    ([A, ""], [r#""network_config": {"base_url": "https://a.example", "keep_alive_timeout_in_seconds": 7}"#, ""], None),
+    (["", ""], ["", r#""weight": 3, "models": ["m"], "enabled": false"#], None),
+];
+
 #[test]
 fn what_moves_a_key() {
-    let key = |more: &str| format!("{VALUE}, {more}");
-    let net = |members: &str| format!("\"network_config\": {{{members}}}");
-    let base = |url: &str| net(&format!("\"base_url\": \"{url}\""));
-    for (before, after, expected) in [
-        // The provider's address.
-        ((String::new(), key("")), (base("https://evil.example"), key("")), Some("network_config.base_url")),
-        ((base("https://a.example"), key("")), (base("https://b.example"), key("")), Some("network_config.base_url")),
-        ((base("https://a.example"), key("")), (String::new(), key("")), Some("network_config.base_url")),
-        ((base("https://a.example"), key("")), (base("http://a.example"), key("")), Some("network_config.base_url")),
-        ((base("https://a.example"), key("")), (base("https://a.example/p"), key("")), Some("network_config.base_url")),
-        (
-            (base("https://a.example"), key("")),
-            (base("https://a.example:8443"), key("")),
-            Some("network_config.base_url"),
-        ),
-        // Another spelling of the same.
-        ((base("https://a.example"), key("")), (base("https://A.example:443/v1/"), key("")), None),
-        ((String::new(), key("")), (base("https://api.openai.com"), key("")), None),
-        // References, which may mean something else tomorrow.
-        ((base("env.URL"), key("")), (base("env.URL"), key("")), None),
-        ((base("env.URL"), key("")), (base("env.SAME_URL"), key("")), Some("network_config.base_url")),
-        ((base("env.URL"), key("")), (base("https://env.example"), key("")), Some("network_config.base_url")),
-        // The key's own address.
-        ((String::new(), key("")), (String::new(), key(r#""base_url": "https://b.example""#)), Some("base_url")),
-        ((String::new(), key(r#""base_url": "https://b.example""#)), (String::new(), key("")), Some("base_url")),
-        (
-            (base("https://a.example"), key(r#""base_url": "https://b.example""#)),
-            (base("https://c.example"), key(r#""base_url": "https://b.example""#)),
-            None,
-        ),
-        // Trust.
-        (
-            (String::new(), key("")),
-            (net("\"insecure_skip_verify\": true"), key("")),
-            Some("network_config.insecure_skip_verify"),
-        ),
-        ((String::new(), key("")), (net("\"insecure_skip_verify\": false"), key("")), None),
-        ((String::new(), key("")), (net("\"ca_cert_pem\": \"env.CA\""), key("")), Some("network_config.ca_cert_pem")),
-        (
-            (net("\"ca_cert_pem\": \"env.CA\""), key("")),
-            (net("\"ca_cert_pem\": \"env.CB\""), key("")),
-            Some("network_config.ca_cert_pem"),
-        ),
-        ((net("\"ca_cert_pem\": \"env.CA\""), key("")), (String::new(), key("")), Some("network_config.ca_cert_pem")),
-        // The way there.
-        (
-            (String::new(), key("")),
-            (r#""proxy_config": {"type": "http", "url": "http://p:1"}"#.to_owned(), key("")),
-            Some("proxy_config"),
-        ),
-        (
-            (String::new(), key("")),
-            (r#""proxy_config": {"type": "none", "url": "http://p:1"}"#.to_owned(), key("")),
-            None,
-        ),
-        // The large clouds.
-        (
-            (String::new(), key(r#""azure_key_config": {"endpoint": "https://a.example"}"#)),
-            (String::new(), key(r#""azure_key_config": {"endpoint": "https://b.example"}"#)),
-            Some("azure_key_config.endpoint"),
-        ),
-        (
-            (String::new(), key(r#""bedrock_key_config": {"region": "eu-west-1"}"#)),
-            (String::new(), key(r#""bedrock_key_config": {"region": "us-east-1"}"#)),
-            Some("bedrock_key_config.region"),
-        ),
-        (
-            (String::new(), key("")),
-            (String::new(), key(r#""vertex_key_config": {"region": "eu"}"#)),
-            Some("vertex_key_config.region"),
-        ),
-        (
-            (String::new(), key("")),
-            (String::new(), key(r#""sgl_key_config": {"url": "http://h:1"}"#)),
-            Some("sgl_key_config.url"),
-        ),
-        // What moves nothing.
-        ((String::new(), key("")), (net("\"keep_alive_timeout_in_seconds\": 7"), key(r#""weight": 3"#)), None),
-        ((String::new(), key("")), (String::new(), r#""value": "env.OTHER""#.to_owned()), None),
-    ] {
-        let before = one(&before.0, before.1.trim_end_matches(", "));
-        let after = one(&after.0, after.1.trim_end_matches(", "));
-        assert_eq!(verdict(&before, &after, &[]).as_deref(), expected, "{before}\n{after}");
+    let file = |[provider, key]: &[&str; 2]| {
+        let comma = if key.is_empty() { "" } else { ", " };
+        one(provider, &format!("{VALUE}{comma}{key}"))
+    };
+    for (before, after, expected) in ADDRESSES.iter().chain(TRUST_AND_WAY) {
+        let (before, after) = (file(before), file(after));
+        assert_eq!(verdict(&before, &after, &[]).as_deref(), *expected, "{before}\n{after}");
         assert_eq!(verdict(&before, &after, &["k"]), None, "renewed\n{before}\n{after}");
         assert_eq!(verdict(&before, &before, &[]), None);
         assert_eq!(verdict(&after, &after, &[]), None);
     }
+}
+
+#[test]
+fn what_a_custom_provider_speaks_and_where_its_paths_lead() {
+    let custom = |members: &str| {
+        let key = r#"{"id": "k", "value": "env.KEY"}"#;
+        providers(&format!("\"mine\": {{\"keys\": [{key}], {A}, \"custom_provider_config\": {{{members}}}}}"))
+    };
+    let plain = custom(r#""base_provider_type": "openai""#);
+    let paths = r#""base_provider_type": "openai", "request_path_overrides": {"embedding": "/e"}"#;
+    let other = paths.replace("/e", "/f");
+    let groq = custom(r#""base_provider_type": "groq""#);
+    assert_eq!(verdict(&plain, &custom(paths), &[]).as_deref(), Some(PATHS));
+    assert_eq!(verdict(&custom(paths), &custom(&other), &[]).as_deref(), Some(PATHS));
+    assert_eq!(verdict(&custom(paths), &plain, &[]).as_deref(), Some(PATHS));
+    assert_eq!(verdict(&custom(paths), &custom(paths), &[]), None);
+    assert_eq!(verdict(&plain, &groq, &[]).as_deref(), Some("custom_provider_config.base_provider_type"));
+    assert_eq!(verdict(&plain, &custom(paths), &["k"]), None);
+}
+
+#[test]
+fn another_value_in_the_same_place_is_no_move() {
+    assert_eq!(verdict(&one("", VALUE), &one("", r#""value": "env.OTHER""#), &[]), None);
 }
 
 #[test]
