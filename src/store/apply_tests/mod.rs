@@ -2,6 +2,7 @@
 //! the real one. Each test prints how many it ran.
 
 mod answers;
+mod failures;
 mod kill;
 mod model;
 mod real_disk;
@@ -282,4 +283,28 @@ impl<F: Fn(&Base<'_>) -> Result<Plan, Refused> + Send> Change for Planned<F> {
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
         (self.0)(base)
     }
+}
+
+/// How many operations one write has, by doing one.
+fn operations() -> Vec<&'static str> {
+    paused(|| async {
+        let scene = Scene::new(&text_of(&[("a", 1), ("b", 1)])).await;
+        scene.disk.follow_script(Box::new(|_, _, _| Fate::Go));
+        scene.apply(KeyChange::weight("a", 3)).await.unwrap();
+        let told = scene.disk.end_script();
+        scene.end().await;
+        told
+    })
+}
+
+/// The answer in short.
+fn short(answer: &Result<Written, ApplyError>) -> String {
+    match answer {
+        Ok(written) => format!("generation {}", written.generation.snapshot.mark.number),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+fn has(weights: &[(String, f64)], name: &str, weight: u32) -> bool {
+    weights.iter().any(|(known, is)| known == name && *is == f64::from(weight))
 }
