@@ -281,3 +281,15 @@ pub const LEFTOVERS_MAX: usize = 10_000;
 pub const CHANGES_LOGGED_MAX: usize = 20;
 /// Routes that one refusal names.
 pub const ROUTES_NAMED_MAX: usize = 20;
+// --- Sealing -------------------------------------------------------------------------------------
+
+/// A sealing key shorter than this could be guessed from a copy of the file.
+pub const SEALING_KEY_CHARS_MIN: usize = 32;
+/// Sealed texts are filled up to a multiple of this: the file does not tell how long a secret is.
+pub const SEALED_PADDING_BYTES: usize = 32;
+/// Patterns of one list of `management.references`; each reference of an API body meets them all.
+pub const REFERENCE_PATTERNS_MAX: usize = 256;
+/// Of `management.allowed_origins`.
+pub const ALLOWED_ORIGINS_MAX: usize = 256;
+/// Files beside the config that are looked into before an old sealing key is removed.
+pub const NEIGHBOURS_MAX: usize = 1000;

@@ -76,7 +76,7 @@ fn unready_state(unready: &Unready) -> &'static str {
     match unready {
         Unready::EnvMissing { .. } => "env_missing",
         Unready::FileUnreadable { .. } => "file_unreadable",
-        Unready::SealedUnreadable => "sealed_unreadable",
+        Unready::SealedUnreadable { .. } => "sealed_unreadable",
         Unready::Incomplete { .. } => "incomplete",
     }
 }

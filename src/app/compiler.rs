@@ -10,7 +10,7 @@ use crate::config::Problems;
 use crate::health::Registry;
 use crate::id::ProviderName;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, LogLevel, Resolve, Snapshot, Unresolved, load};
+use crate::snapshot::{CompileInput, Compiled, LogLevel, Resolve, SealingKey, Snapshot, Unresolved, load};
 use crate::store::{Compile, Resolver, Source};
 use crate::telemetry::LogHandle;
 use crate::ticks::Ticks;
@@ -74,7 +74,11 @@ impl Resolve for Through<'_> {
         Ok(self.0.file(path)?)
     }
 
-    fn unseal(&self, sealed: &str, pointer: &str) -> Result<Secret, Unresolved> {
-        Ok(self.0.unseal(sealed, pointer)?)
+    fn unseal(&self, sealed: &str, pointer: &str, key: &SealingKey) -> Result<Secret, Unresolved> {
+        Ok(self.0.unseal(sealed, pointer, key)?)
+    }
+
+    fn is_exposed(&self, path: &Path) -> bool {
+        self.0.is_exposed(path)
     }
 }

@@ -8,8 +8,10 @@ mod control;
 mod ids;
 mod listeners;
 mod run;
+mod seal;
 mod systemd;
 mod worker;
 
 pub use check::{Unreadable, check};
 pub use run::{Options, run};
+pub use seal::{NotSealed, Resealed, reseal, seal};

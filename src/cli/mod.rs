@@ -12,6 +12,7 @@ mod check;
 mod healthcheck;
 mod mock;
 mod schema;
+mod seal;
 mod serve;
 
 /// Wrong usage or unreadable input; clap exits with the same code.
@@ -39,6 +40,8 @@ enum Command {
     Healthcheck(healthcheck::Args),
     /// Print the JSON Schema of config.json.
     Schema(schema::Args),
+    /// Encrypt the credentials that stand in clear in a config, or re-encrypt them under a new key.
+    Seal(seal::Args),
 }
 
 /// How results are printed.
@@ -58,6 +61,7 @@ pub fn run() -> ExitCode {
         Some(Command::Mock(args)) => mock::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
+        Some(Command::Seal(args)) => seal::run(&args),
     }
 }
 

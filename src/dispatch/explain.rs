@@ -182,7 +182,7 @@ impl Reason {
                 Ineligible::Disabled => "disabled",
                 Ineligible::Unready(Unready::EnvMissing { .. }) => "env_missing",
                 Ineligible::Unready(Unready::FileUnreadable { .. }) => "file_unreadable",
-                Ineligible::Unready(Unready::SealedUnreadable) => "sealed_unreadable",
+                Ineligible::Unready(Unready::SealedUnreadable { .. }) => "sealed_unreadable",
                 Ineligible::Unready(Unready::Incomplete { .. }) => "incomplete",
                 Ineligible::NotForBatch => "not_for_batch",
                 Ineligible::NotAllowed => "model_not_allowed",
@@ -212,7 +212,9 @@ impl Reason {
                 Ineligible::Unready(Unready::FileUnreadable { path }) => {
                     format!("secret file {} cannot be read", path.display())
                 }
-                Ineligible::Unready(Unready::SealedUnreadable) => "its sealed value cannot be opened".to_owned(),
+                Ineligible::Unready(Unready::SealedUnreadable { why }) => {
+                    format!("its sealed value cannot be opened: {why}")
+                }
                 Ineligible::Unready(Unready::Incomplete { what }) => format!("incomplete: {what}"),
                 Ineligible::NotForBatch => "use_for_batch_api is not set".to_owned(),
                 Ineligible::NotAllowed => "the model is not in models".to_owned(),

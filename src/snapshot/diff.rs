@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Provider, Snapshot};
+use super::{Management, Provider, Snapshot};
 
 /// One thing that differs between two snapshots.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -78,8 +78,8 @@ fn parts(snapshot: &Snapshot) -> BTreeMap<String, blake3::Hash> {
             }
         }
     }
-    let management = &snapshot.management;
-    parts.insert("management".to_owned(), digest(&(&management.keys, &management.listen, management.locked)));
+    let Management { keys, listen, locked, references, allowed_origins } = &snapshot.management;
+    parts.insert("management".to_owned(), digest(&(keys, listen, locked, references, allowed_origins)));
     let server = &snapshot.server;
     let certificate = server.tls.as_ref().map(|tls| &tls.cert_pem);
     let is = (&server.listen, certificate, server.open_data_plane, server.drain, server.limits);

@@ -188,6 +188,9 @@ pub fn listing(providers: Vec<Provider>, listed: &Listed) -> Snapshot {
         server,
         access_log: false,
         log_level: LogLevel::Info,
+        state_dir: PathBuf::new(),
+        sealing_key: SealingKey::Own { file: PathBuf::new() },
+        masks: HashMap::new(),
     }
 }
 

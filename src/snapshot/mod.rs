@@ -9,15 +9,19 @@ pub mod diff;
 #[cfg(test)]
 pub mod fixture;
 pub mod index;
+pub mod reference_rule;
 pub mod resolve;
 pub mod route_rule;
+mod secret_fields;
 
 pub use compile::{CompileInput, compile, load, plaintext_literals};
 pub use diff::{Change, ChangeKind, diff};
+pub use reference_rule::may_refer;
 pub use resolve::{DryRun, Resolve, Unresolved};
+pub use secret_fields::secret_fields;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -50,6 +54,12 @@ pub struct Snapshot {
     pub server: ServerSettings,
     pub access_log: bool,
     pub log_level: LogLevel,
+    /// Where files of our own lie; absolute. Made when it is first needed.
+    pub state_dir: PathBuf,
+    /// What seals and opens literals of this file.
+    pub sealing_key: SealingKey,
+    /// Pointer of each sealed field that could be opened, and the mask that may be shown for it.
+    pub masks: HashMap<Box<str>, Box<str>>,
 }
 
 /// Number and hash of a generation, in an `Arc` of its own: streams hold this, never the snapshot.
@@ -150,10 +160,19 @@ pub struct Ready {
 /// Why a key cannot be used, without its value (CONTRACT 2.3 `status`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unready {
-    EnvMissing { name: String },
-    FileUnreadable { path: PathBuf },
-    SealedUnreadable,
-    Incomplete { what: String },
+    EnvMissing {
+        name: String,
+    },
+    FileUnreadable {
+        path: PathBuf,
+    },
+    /// `why` in words, of the value alone.
+    SealedUnreadable {
+        why: &'static str,
+    },
+    Incomplete {
+        what: String,
+    },
 }
 
 /// Where bytes go and over what trust.
@@ -287,6 +306,46 @@ pub struct Management {
     pub listen: Option<Vec<ListenSpec>>,
     /// Every write through an API is refused.
     pub locked: bool,
+    /// What an API body may refer to.
+    pub references: References,
+    /// Private origins that an API body may name as base_url: `scheme://host[:port]` in lower case.
+    pub allowed_origins: Vec<Box<str>>,
+}
+
+/// `management.references`, with what it takes to judge a path.
+#[derive(Debug)]
+pub struct References {
+    /// Names of variables, `*` allowed.
+    pub env: Vec<Box<str>>,
+    /// Paths as written, `*` allowed.
+    pub files: Vec<Box<str>>,
+    /// Of the config: relative paths count from here.
+    pub dir: PathBuf,
+    /// Nothing in it may be referred to.
+    pub state_dir: PathBuf,
+}
+
+impl Default for References {
+    fn default() -> Self {
+        let env = ["*_KEY", "*_TOKEN", "*_SECRET", "AWS_*", "AZURE_*", "GOOGLE_*"].map(Into::into).into();
+        Self { env, files: Vec::new(), dir: PathBuf::new(), state_dir: PathBuf::new() }
+    }
+}
+
+/// Where the key comes from that seals and opens values of this file.
+#[derive(Clone, Debug)]
+pub enum SealingKey {
+    /// `management.sealing_key`, as it resolved; where it did not, nothing steps in for it.
+    Given(Result<Secret, Unready>),
+    /// A file in the state directory, made when it is first needed.
+    Own { file: PathBuf },
+}
+
+impl SealingKey {
+    /// The key file of a state directory.
+    pub fn file_in(state_dir: &Path) -> PathBuf {
+        state_dir.join("sealing.key")
+    }
 }
 
 #[derive(Clone, Debug)]

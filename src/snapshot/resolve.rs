@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::Unready;
+use super::{SealingKey, Unready};
 use crate::secret::Secret;
 
 /// Answers references, one step deep: what comes back is a value, never another reference.
@@ -13,8 +13,13 @@ pub trait Resolve {
     fn env(&self, name: &str) -> Result<Secret, Unresolved>;
     /// `path` is absolute. One trailing newline is no part of the secret.
     fn file(&self, path: &Path) -> Result<Secret, Unresolved>;
-    /// `sealed` is the whole `sealed:v1:…`; `pointer` names the field that it was sealed for.
-    fn unseal(&self, sealed: &str, pointer: &str) -> Result<Secret, Unresolved>;
+    /// `sealed` is the whole `sealed:v1:…`; `pointer` names the field that it was sealed for, `key`
+    /// what should open it.
+    fn unseal(&self, sealed: &str, pointer: &str, key: &SealingKey) -> Result<Secret, Unresolved>;
+    /// Whether others than its owner may read or write a file. Where nobody looks, they may not.
+    fn is_exposed(&self, _path: &Path) -> bool {
+        false
+    }
 }
 
 /// Why there is no value.
@@ -45,7 +50,7 @@ impl Resolve for DryRun {
         Err(Unresolved::NotAsked)
     }
 
-    fn unseal(&self, _sealed: &str, _pointer: &str) -> Result<Secret, Unresolved> {
+    fn unseal(&self, _sealed: &str, _pointer: &str, _key: &SealingKey) -> Result<Secret, Unresolved> {
         Err(Unresolved::NotAsked)
     }
 }

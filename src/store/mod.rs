@@ -2,13 +2,14 @@
 //!
 //! [`Store`] is what the rest of the process sees: the running snapshot and the status, both
 //! swapped whole. [`Writer`] is the only one who swaps. `ArcSwap` stands in this file and nowhere
-//! else; files and environment are read in `disk.rs` and `resolve.rs` and nowhere else; `disk_write.rs` is
-//! where a file is written.
+//! else; files and environment are read in `disk.rs` and `resolve.rs` and nowhere else; files are written in
+//! `disk_write.rs`, those of our own in `state_dir.rs`.
 
 #![expect(clippy::disallowed_types, reason = "the one place of the swap")]
 
 mod apply;
 mod attempt;
+mod base64url;
 mod change;
 mod disk;
 mod disk_write;
@@ -17,11 +18,15 @@ mod hops;
 mod journal;
 mod port;
 mod recover;
+mod rekey;
 mod replace;
 mod resolve;
+mod seal;
 mod sealed_edits;
+mod sealing_key;
 mod settle;
 mod sight;
+mod state_dir;
 mod status;
 mod temp_name;
 mod watch;
@@ -31,11 +36,17 @@ mod writer;
 mod apply_tests;
 #[cfg(test)]
 mod reload_tests;
+#[cfg(test)]
+mod seal_tests;
 
 pub use change::{Applied, ApplyError, Base, Change, Plan, Refused, Written};
 pub use disk::{Disk, FileStat, NewFile, Refusal, SystemDisk};
-pub use port::{Clock, Compile, ListenerPort, NoSealer, PreparedToken, Sealer, Source, SystemClock};
+pub use port::{Clock, Compile, ListenerPort, PreparedToken, Sealer, Source, SystemClock};
+pub use rekey::Rekey;
 pub use resolve::{Env, Resolver, system_env};
+pub use seal::{Place, SealFault, SealKeyId, Sealed};
+pub use sealing_key::{KEY_FILE_NOTE, SystemSealer, sealed_fields};
+pub use state_dir::replace_file;
 pub use status::{Alive, Failure, ReloadOutcome, ReloadResult, Status, WatchMode, WriteMode};
 pub use watch::{Directories, Events, Knock, NoEvents, SystemEvents};
 pub use writer::{StartError, Writer, WriterOptions};

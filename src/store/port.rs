@@ -75,16 +75,6 @@ pub trait Sealer: Send {
     fn seal(&mut self, secret: &Secret, pointer: &str, base: &Base<'_>) -> Result<String, String>;
 }
 
-/// Seals nothing: literals are refused, references are not its business.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSealer;
-
-impl Sealer for NoSealer {
-    fn seal(&mut self, _secret: &Secret, _pointer: &str, _base: &Base<'_>) -> Result<String, String> {
-        Err("there is no sealing key".to_owned())
-    }
-}
-
 /// Both clocks. The monotonic one must be tokio's, so that tests may pause it.
 pub trait Clock: Send + Sync {
     fn now(&self) -> Ticks;

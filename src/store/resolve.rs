@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Disk;
+use super::seal::{Place, SealFault, SealKey, Sealed};
+use super::{Disk, sealing_key};
 use crate::hash::{Fingerprint, FingerprintKey};
 use crate::limits::SECRET_FILE_BYTES_MAX;
 use crate::secret::Secret;
-use crate::snapshot::Unready;
+use crate::snapshot::{SealingKey, Unready};
 
 /// How environment variables are asked for; tests bring their own.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -37,6 +38,8 @@ pub struct Resolver<'a> {
     /// Every file that was asked for: its fingerprint, or `None` where it gave no secret.
     files: RefCell<Files>,
 }
+
+const KEY_UNUSABLE: Unready = Unready::SealedUnreadable { why: "its key is too short to be one" };
 
 /// Secret files by absolute path, and what they held.
 pub(super) type Files = BTreeMap<PathBuf, Option<Fingerprint>>;
@@ -63,9 +66,40 @@ impl<'a> Resolver<'a> {
         read.map(|(secret, _)| secret).ok_or_else(|| Unready::FileUnreadable { path: path.to_owned() })
     }
 
-    /// Sealed values need a sealing key, which this release does not have.
-    pub fn unseal(&self, _sealed: &str, _pointer: &str) -> Result<Secret, Unready> {
-        Err(Unready::SealedUnreadable)
+    /// What was sealed for the field at `pointer`. A key file counts as a file that was asked for:
+    /// when it comes back, the value does.
+    pub fn unseal(&self, sealed: &str, pointer: &str, key: &SealingKey) -> Result<Secret, Unready> {
+        let fault = |fault: SealFault| Unready::SealedUnreadable { why: fault.as_str() };
+        let sealed = Sealed::parse(sealed).map_err(fault)?;
+        let key = match key {
+            SealingKey::Given(Ok(secret)) => SealKey::of(secret).map_err(|_| KEY_UNUSABLE)?,
+            SealingKey::Given(Err(_)) => {
+                return Err(Unready::SealedUnreadable { why: "`management.sealing_key` gives no key" });
+            }
+            SealingKey::Own { file } => self.own_key(file, &sealed)?,
+        };
+        key.open(sealed, &Place::of(pointer)).map_err(fault)
+    }
+
+    /// The key in the file; while values move to a new key, the old one where that is the right one.
+    fn own_key(&self, file: &Path, sealed: &Sealed) -> Result<SealKey, Unready> {
+        let read = |file: &Path| {
+            let lost = |_| Unready::SealedUnreadable { why: "its key file is missing or cannot be read" };
+            self.file(file).map_err(lost).and_then(|secret| SealKey::of(&secret).map_err(|_| KEY_UNUSABLE))
+        };
+        let key = read(file);
+        if key.as_ref().is_ok_and(|key| key.id() == sealed.key_id) {
+            return key;
+        }
+        match read(&sealing_key::old_file(file)) {
+            Ok(old) if old.id() == sealed.key_id => Ok(old),
+            _ => key,
+        }
+    }
+
+    /// Whether others than its owner may read or write a file.
+    pub fn is_exposed(&self, path: &Path) -> bool {
+        sealing_key::is_exposed(path)
     }
 
     /// Every file that was asked for, and what it held.
@@ -78,13 +112,17 @@ impl<'a> Resolver<'a> {
 pub(super) fn read_secret(disk: &dyn Disk, path: &Path, key: &FingerprintKey) -> Option<(Secret, Fingerprint)> {
     let (_, bytes) = disk.read(path, SECRET_FILE_BYTES_MAX).ok()?;
     let text = String::from_utf8(bytes).ok()?;
-    // Editors and `echo` end a file with a newline that is no part of the secret.
-    let text = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(&text);
+    let text = without_newline(&text);
     if text.is_empty() {
         return None;
     }
     let fingerprint = Fingerprint::of(key, [Some(text)]);
     Some((Secret::new(text), fingerprint))
+}
+
+/// Editors and `echo` end a file with a newline that is no part of the secret.
+pub(super) fn without_newline(text: &str) -> &str {
+    text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -107,7 +145,6 @@ mod tests {
         assert_eq!(resolver.env("NESTED"), Ok(Secret::new("env.SET")), "never recursive");
         assert_eq!(resolver.env("EMPTY"), missing("EMPTY"));
         assert_eq!(resolver.env("UNSET"), missing("UNSET"));
-        assert_eq!(resolver.unseal("sealed:v1:x", "/a"), Err(Unready::SealedUnreadable));
         assert!(resolver.into_files().is_empty());
     }
 

@@ -19,8 +19,8 @@ use super::settle::{Next, Settle};
 use super::sight::{Care, Eye, Seen};
 use super::watch::Watch;
 use super::{
-    Clock, Command, Compile, Disk, Env, Events, Generation, Knock, ListenerPort, NoEvents, NoSealer, PreparedToken,
-    ReloadOutcome, Sealer, Store, SystemDisk, SystemEvents, system_env,
+    Clock, Command, Compile, Disk, Env, Events, Generation, Knock, ListenerPort, NoEvents, PreparedToken,
+    ReloadOutcome, Sealer, Store, SystemDisk, SystemEvents, SystemSealer, system_env,
 };
 use crate::config::Problems;
 use crate::hash::{Fingerprint, FingerprintKey};
@@ -44,7 +44,7 @@ pub struct WriterOptions {
 }
 
 impl WriterOptions {
-    /// With the disk, the environment and the file events of the system, and without a sealing key.
+    /// With the disk, the environment, the file events and the sealing key of the system.
     pub fn new(
         path: PathBuf,
         fingerprint_key: FingerprintKey,
@@ -62,7 +62,7 @@ impl WriterOptions {
             disk: Arc::new(SystemDisk),
             env: system_env(),
             events: Box::new(SystemEvents),
-            sealer: Box::new(NoSealer),
+            sealer: Box::new(SystemSealer::default()),
         }
     }
 }

@@ -3,8 +3,9 @@
 //! A key whose value does not resolve stays in place without a digest: the door is there and shut.
 
 use std::collections::HashSet;
+use std::path::Path;
 
-use super::{Compiler, listen};
+use super::{Compiler, listen, references};
 use crate::config::file::ManagementFile;
 use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
@@ -20,8 +21,9 @@ pub(super) struct Entry<'f> {
     pub value: Option<&'f SecretRef>,
 }
 
-pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>) -> Management {
-    let Some(file) = file else { return Management::default() };
+pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>, state_dir: &Path) -> Management {
+    let references = references::of(cx, file.and_then(|file| file.references.as_ref()), state_dir);
+    let Some(file) = file else { return Management { references, ..Management::default() } };
     let keys = file.keys.as_ref().map(|written| {
         if written.is_empty() {
             let text = "an empty list: nobody can use the management APIs";
@@ -36,7 +38,8 @@ pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>) -
         keys(cx, entries, "/management/keys")
     });
     let listen = file.listen.as_ref().map(|written| listen::all(cx, written, "/management/listen"));
-    Management { keys, listen, locked: file.locked.unwrap_or(false) }
+    let allowed_origins = references::origins(cx, file);
+    Management { keys, listen, locked: file.locked.unwrap_or(false), references, allowed_origins }
 }
 
 pub(super) fn keys<'f>(

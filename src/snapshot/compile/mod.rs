@@ -13,8 +13,10 @@ mod network;
 mod plaintext;
 mod project;
 mod provider;
+mod references;
 mod requests;
 mod route;
+mod sealing;
 mod secrets;
 mod server;
 mod unsupported;
@@ -80,13 +82,17 @@ pub fn compile(
     let file = &document.file;
     let mut cx = Compiler::new(input, known);
     unsupported::check(&mut cx, file);
+    let state_dir = sealing::state_dir(&mut cx, file);
+    let sealing_key = sealing::key(&mut cx, file, &state_dir);
+    cx.secrets.open_with(sealing_key.clone());
     let server = server::settings(&mut cx, file.server.as_ref());
     let drafts = provider::all(&mut cx, file.providers.as_deref().unwrap_or_default());
     let routes = route::all(&mut cx, file.routes.as_deref().unwrap_or_default(), &drafts);
-    let management = access::management(&mut cx, file.management.as_ref());
+    let management = access::management(&mut cx, file.management.as_ref(), &state_dir);
     let projects =
         file.projects.as_ref().map(|projects| project::all(&mut cx, projects, &drafts, file.routes.as_deref()));
     server::exposure(&mut cx, file.server.as_ref(), &server, &management, projects.is_some());
+    sealing::exposure(&mut cx);
     let log_level = server::log_level(file.observability.as_ref());
 
     let Compiler { known, problems: found, secrets, .. } = cx;
@@ -96,6 +102,7 @@ pub fn compile(
     }
     let providers: Vec<Arc<Provider>> = drafts.into_iter().map(|draft| finish(draft, registry)).collect();
     let index = index::build(&providers, registry.listed());
+    let secrets::Found { files: secret_files, fingerprint, masks } = secrets.into_found(input.fingerprint_key);
     let snapshot = Snapshot {
         mark: Arc::new(GenerationMark::new(input.number, input.hash)),
         providers,
@@ -106,8 +113,10 @@ pub fn compile(
         server,
         access_log: file.observability.as_ref().and_then(|o| o.access_log).unwrap_or(true),
         log_level,
+        state_dir,
+        sealing_key,
+        masks,
     };
-    let (secret_files, fingerprint) = secrets.into_parts(input.fingerprint_key);
     (Some(Compiled { snapshot, document: document.clone(), secret_files, fingerprint }), problems)
 }
 

@@ -3,6 +3,7 @@
 //! The only file of compile that opens a [`Secret`]: for URLs, headers, PEM and digests. What it
 //! returns about a value that is no good never quotes it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::Compiler;
 use crate::config::{Code, Problem, SecretRef};
 use crate::hash::{Fingerprint, FingerprintKey, token_digest};
-use crate::limits::{TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
+use crate::limits::{SEALING_KEY_CHARS_MIN, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
 use crate::provider::BaseUrl;
 use crate::secret::Secret;
-use crate::snapshot::Unready;
 use crate::snapshot::resolve::{Resolve, Unresolved};
+use crate::snapshot::{SealingKey, Unready};
 
 /// The references of one compile.
 pub(super) struct Secrets<'a> {
@@ -27,21 +28,61 @@ pub(super) struct Secrets<'a> {
     /// What each reference led to, in the order of asking.
     resolved: Vec<Option<Secret>>,
     files: Vec<PathBuf>,
+    /// `None` until it is known: the key is itself a reference.
+    sealing_key: Option<SealingKey>,
+    /// Some value is sealed.
+    any_sealed: bool,
+    masks: HashMap<Box<str>, Box<str>>,
+}
+
+/// What came of all the asking.
+pub(super) struct Found {
+    /// Files that were asked for.
+    pub files: Vec<PathBuf>,
+    /// Of all that was found.
+    pub fingerprint: Fingerprint,
+    /// Of sealed values, by pointer.
+    pub masks: HashMap<Box<str>, Box<str>>,
 }
 
 impl<'a> Secrets<'a> {
     pub(super) fn new(resolve: &'a dyn Resolve, dir: &'a Path, strict: bool) -> Self {
-        Self { resolve, dir, strict, resolved: Vec::new(), files: Vec::new() }
+        Self {
+            resolve,
+            dir,
+            strict,
+            resolved: Vec::new(),
+            files: Vec::new(),
+            sealing_key: None,
+            any_sealed: false,
+            masks: HashMap::new(),
+        }
     }
 
-    /// Files that were asked for, and the fingerprint of all that was found.
-    pub(super) fn into_parts(self, key: &FingerprintKey) -> (Vec<PathBuf>, Fingerprint) {
+    /// From now on sealed values can be opened.
+    pub(super) fn open_with(&mut self, key: SealingKey) {
+        self.sealing_key = Some(key);
+    }
+
+    /// The key file of our own, where some value needs it.
+    pub(super) fn own_key_in_use(&self) -> Option<PathBuf> {
+        match &self.sealing_key {
+            Some(SealingKey::Own { file }) if self.any_sealed => Some(file.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_exposed(&self, path: &Path) -> bool {
+        self.resolve.is_exposed(path)
+    }
+
+    pub(super) fn into_found(self, key: &FingerprintKey) -> Found {
         let parts = self.resolved.iter().map(|secret| secret.as_ref().map(Secret::expose));
         let fingerprint = Fingerprint::of(key, parts);
         let mut files = self.files;
         files.sort();
         files.dedup();
-        (files, fingerprint)
+        Found { files, fingerprint, masks: self.masks }
     }
 
     fn ask(&mut self, reference: &SecretRef, pointer: &str) -> Result<Secret, Unresolved> {
@@ -54,9 +95,23 @@ impl<'a> Secrets<'a> {
                 self.files.push(path.clone());
                 non_empty(found, || Unready::FileUnreadable { path })
             }
-            SecretRef::Sealed(text) => non_empty(self.resolve.unseal(text, pointer), || Unready::SealedUnreadable),
+            SecretRef::Sealed(text) => self.unseal(text, pointer),
         };
         self.resolved.push(found.as_ref().ok().cloned());
+        found
+    }
+}
+
+impl Secrets<'_> {
+    fn unseal(&mut self, text: &str, pointer: &str) -> Result<Secret, Unresolved> {
+        self.any_sealed = true;
+        let unreadable = |why| Unready::SealedUnreadable { why };
+        // The key itself, which is reported where it is read.
+        let Some(key) = &self.sealing_key else { return Err(unreadable("it is the key itself").into()) };
+        let found = non_empty(self.resolve.unseal(text, pointer, key), || unreadable("it is empty"));
+        if let Ok(secret) = &found {
+            self.masks.insert(pointer.into(), secret.mask().into());
+        }
         found
     }
 }
@@ -137,6 +192,19 @@ impl Compiler<'_> {
         Err(self.unusable(reference, pointer, what))
     }
 
+    /// What seals: long enough not to be guessed from a copy of the file.
+    pub(super) fn sealing_key(&mut self, reference: &SecretRef, pointer: &str) -> Result<Secret, Unready> {
+        if let SecretRef::Sealed(_) = reference {
+            return Err(Unready::Incomplete { what: "it is itself sealed".to_owned() });
+        }
+        let secret = self.look(reference, pointer)?;
+        if secret.expose().chars().count() < SEALING_KEY_CHARS_MIN {
+            let what = format!("a sealing key has {SEALING_KEY_CHARS_MIN} characters or more");
+            return Err(self.unusable(reference, pointer, what));
+        }
+        Ok(secret)
+    }
+
     /// Value of a header that every call carries.
     pub(super) fn header_value(&mut self, reference: &SecretRef, pointer: &str) -> Result<HeaderValue, Unready> {
         let secret = self.look(reference, pointer)?;
@@ -171,9 +239,10 @@ impl Compiler<'_> {
                 "the secret file cannot be read, or is empty".to_owned(),
                 "relative paths count from the directory of the config file",
             ),
-            Unready::SealedUnreadable => {
-                ("the sealed value cannot be opened".to_owned(), "was it sealed under another key?")
-            }
+            Unready::SealedUnreadable { why } => (
+                format!("the sealed value cannot be opened: {why}"),
+                "put the key back that it was sealed under, or write the secret anew",
+            ),
             Unready::Incomplete { what } => (what.clone(), "what needs it is not used until it is there"),
         };
         self.soft(Code::Unresolved, pointer, message).hint(hint);

@@ -88,14 +88,5 @@ fn project_members(cx: &mut Compiler<'_>, file: &ProjectFile, pointer: &str) {
 }
 
 fn management_members(cx: &mut Compiler<'_>, file: &ManagementFile) {
-    refuse(
-        cx,
-        "/management",
-        &[
-            ("sealing_key", file.sealing_key.is_some()),
-            ("rate_limit_per_minute", file.rate_limit_per_minute.is_some()),
-            ("references", file.references.is_some()),
-            ("allowed_origins", file.allowed_origins.is_some()),
-        ],
-    );
+    refuse(cx, "/management", &[("rate_limit_per_minute", file.rate_limit_per_minute.is_some())]);
 }

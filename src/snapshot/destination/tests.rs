@@ -7,7 +7,7 @@ use super::*;
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, Resolve, Unready, Unresolved, load};
+use crate::snapshot::{CompileInput, Compiled, Resolve, SealingKey, Unready, Unresolved, load};
 
 /// Variables are set to their own name in lower case, but for `UNSET`; every seal opens.
 struct World;
@@ -25,7 +25,7 @@ impl Resolve for World {
         Err(Unready::FileUnreadable { path: path.to_owned() }.into())
     }
 
-    fn unseal(&self, sealed: &str, _pointer: &str) -> Result<Secret, Unresolved> {
+    fn unseal(&self, sealed: &str, _pointer: &str, _key: &SealingKey) -> Result<Secret, Unresolved> {
         Ok(Secret::new(sealed))
     }
 }

@@ -24,7 +24,7 @@ use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::limits::WRITER_QUEUE_MAX;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, Resolve, Unready, Unresolved, load};
+use crate::snapshot::{CompileInput, Compiled, Resolve, SealingKey, Unready, Unresolved, load};
 use crate::ticks::Ticks;
 
 const CONFIG: &str = "/etc/config.json";
@@ -45,11 +45,11 @@ impl Resolve for Through<'_> {
         Ok(self.0.file(path)?)
     }
 
-    fn unseal(&self, sealed: &str, _pointer: &str) -> Result<Secret, Unresolved> {
+    fn unseal(&self, sealed: &str, _pointer: &str, _key: &SealingKey) -> Result<Secret, Unresolved> {
         // What `BackwardsSealer` makes.
         match sealed.strip_prefix("sealed:v1:test:") {
             Some(text) => Ok(Secret::new(text.chars().rev().collect::<String>())),
-            None => Err(Unready::SealedUnreadable.into()),
+            None => Err(Unready::SealedUnreadable { why: "not made by the test" }.into()),
         }
     }
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use super::super::*;
 use crate::config::{Code, Problems};
 use crate::hash::Fingerprint;
-use crate::snapshot::{Compiled, GenerationMark, Index, LogLevel, Management, ServerLimits, ServerSettings, Snapshot};
+use crate::snapshot::{
+    Compiled, GenerationMark, Index, LogLevel, Management, SealingKey, ServerLimits, ServerSettings, Snapshot,
+};
 use crate::ticks::Ticks;
 
 /// What the fakes were asked, and what they are to answer.
@@ -138,6 +140,9 @@ fn snapshot(number: u64, hash: crate::hash::ConfigHash, value: u64, port: u64, r
         },
         access_log: false,
         log_level: LogLevel::Info,
+        state_dir: std::path::PathBuf::new(),
+        sealing_key: SealingKey::Own { file: std::path::PathBuf::new() },
+        masks: std::collections::HashMap::new(),
     }
 }
 

@@ -301,13 +301,10 @@ fn not_there_yet() {
         ("{\"observability\": {\"otlp_endpoint\": null}}", &[]),
         ("{\"management\": {\"locked\": true}}", &[]),
         ("{\"management\": {\"locked\": false}}", &[]),
-        ("{\"management\": {\"sealing_key\": \"env.KEY\"}}", &["E not_supported_yet /management/sealing_key"]),
         (
             "{\"management\": {\"rate_limit_per_minute\": 60}}",
             &["E not_supported_yet /management/rate_limit_per_minute"],
         ),
-        ("{\"management\": {\"references\": {}}}", &["E not_supported_yet /management/references"]),
-        ("{\"management\": {\"allowed_origins\": []}}", &["E not_supported_yet /management/allowed_origins"]),
         (
             "{\"routes\": {\"@r\": {\"strategy\": \"latency\", \"targets\": [\"mock/m\"]}}, \"providers\": {\"mock\": {}}}",
             &["E not_supported_yet /routes/@r/strategy"],

@@ -148,7 +148,7 @@ fn what_is_missing_makes_only_that_key_unready() {
         ("unset", "\"value\": \"env.NOPE\"", Some(Unready::EnvMissing { name: "NOPE".into() })),
         ("empty", "\"value\": \"env.EMPTY\"", Some(Unready::EnvMissing { name: "EMPTY".into() })),
         ("lost", "\"value\": {\"file\": \"/run/x\"}", Some(Unready::FileUnreadable { path: "/run/x".into() })),
-        ("sealed", "\"value\": \"sealed:v1:k:x\"", Some(Unready::SealedUnreadable)),
+        ("sealed", "\"value\": \"sealed:v1:k:x\"", Some(Unready::SealedUnreadable { why: "no key file" })),
         (
             "dirty",
             "\"value\": \"env.BAD\"",

@@ -4,6 +4,7 @@ mod access;
 mod bad;
 mod good;
 mod properties;
+mod sealing;
 mod swap;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::secret::Secret;
 use crate::snapshot::resolve::{Resolve, Unresolved};
-use crate::snapshot::{Compiled, Key, Snapshot, Unready};
+use crate::snapshot::{Compiled, Key, SealingKey, Snapshot, Unready};
 
 /// Directory of the config in these tests.
 const DIR: &str = "/etc/keyway";
@@ -103,8 +104,21 @@ impl Resolve for World {
         found.ok_or_else(|| Unready::FileUnreadable { path: path.to_owned() }.into())
     }
 
-    fn unseal(&self, _sealed: &str, _pointer: &str) -> Result<Secret, Unresolved> {
-        Err(Unready::SealedUnreadable.into())
+    /// `sealed:v1:<name>:` opens to the variable of that name, with the key file `sealing.key` or any
+    /// key that is given.
+    fn unseal(&self, sealed: &str, _pointer: &str, key: &SealingKey) -> Result<Secret, Unresolved> {
+        let why = match key {
+            SealingKey::Own { file } if !self.files.contains_key(file) => "no key file",
+            SealingKey::Given(Err(_)) => "no key",
+            SealingKey::Own { .. } | SealingKey::Given(Ok(_)) => "of another key",
+        };
+        let name = sealed.split(':').nth(2).filter(|_| why == "of another key");
+        let value = name.and_then(|name| self.env.get(name));
+        value.map(|value| Secret::new(value.as_str())).ok_or_else(|| Unready::SealedUnreadable { why }.into())
+    }
+
+    fn is_exposed(&self, path: &Path) -> bool {
+        self.files.get(path).is_some_and(|text| text == "exposed")
     }
 }
 

@@ -1,0 +1,203 @@
+//! Files of our own: made whole or not at all, readable by us alone.
+//!
+//! Each is written beside its place under a name of its own, made to last, and moved there in one
+//! step. The state directory ignores all that is in it, so that no `git add` ever takes a key along.
+//! Never changes the mode of what is already there.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
+
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+const IGNORE_NAME: &str = ".gitignore";
+const IGNORE_ALL: &[u8] = b"*\n";
+
+/// The directory, with its `.gitignore`.
+pub(super) fn prepare(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
+    match add(&dir.join(IGNORE_NAME), IGNORE_ALL) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// One process at a time in this directory, until what is returned is dropped.
+pub(super) fn lock(dir: &Path) -> io::Result<File> {
+    let lock = File::open(dir)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
+}
+
+/// A file that must not be there yet; of several that race, one wins and the others are told.
+pub(super) fn add(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = Temp::filled(path, bytes, None)?;
+    // Not every file system has links, and not every one can rename without replacing.
+    match rustix::fs::linkat(CWD, &temp.path, CWD, path, AtFlags::empty()).map_err(io::Error::from) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => rustix::fs::renameat_with(CWD, &temp.path, CWD, path, RenameFlags::NOREPLACE)?,
+    }
+    temp.settle()
+}
+
+/// A file of ours, whatever stood there before.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = Temp::filled(path, bytes, None)?;
+    std::fs::rename(&temp.path, path)?;
+    temp.settle()
+}
+
+/// Removes a file for good.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    sync_parent(path)
+}
+
+/// Puts `new` in the place of a file that still holds `old`; mode, owner and symbolic links stay.
+pub fn replace_file(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let target = path.canonicalize()?;
+    let temp = Temp::filled(&target, new, Some(&std::fs::metadata(&target)?))?;
+    if std::fs::read(&target)? != old {
+        return Err(io::Error::other("it was changed by somebody else at the same time"));
+    }
+    std::fs::rename(&temp.path, &target)?;
+    temp.settle()
+}
+
+/// A new file beside the place where it is to stand; gone again when it does not get there.
+struct Temp {
+    path: PathBuf,
+}
+
+impl Temp {
+    /// Holds `bytes`, on disk. With the mode and owner of `like`, else ours alone.
+    fn filled(target: &Path, bytes: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<Self> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(target.file_name().unwrap_or_default());
+        name.push(format!(".{:016x}.new", u64::from_be_bytes(random()?)));
+        let path = target.with_file_name(name);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
+        let temp = Self { path };
+        if let Some(like) = like {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+                fchown(&file, Some(like.uid()), Some(like.gid()))?;
+            }
+            file.set_permissions(std::fs::Permissions::from_mode(like.mode() & 0o7777))?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temp)
+    }
+
+    /// It is in its place: makes that last.
+    fn settle(self) -> io::Result<()> {
+        sync_parent(&self.path)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // After a rename it is not there any more.
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// From the kernel, by way of the crypto library.
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_directory_is_ours_and_ignored() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a/b");
+        prepare(&dir).unwrap();
+        prepare(&dir).unwrap();
+        assert_eq!((mode(&dir), mode(&root.path().join("a"))), (0o700, 0o700));
+        assert_eq!(std::fs::read(dir.join(IGNORE_NAME)).unwrap(), IGNORE_ALL);
+        // What a hand made stays.
+        let own = root.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o750)).unwrap();
+        std::fs::write(own.join(IGNORE_NAME), "*.key\n").unwrap();
+        prepare(&own).unwrap();
+        assert_eq!(mode(&own), 0o750);
+        assert_eq!(std::fs::read(own.join(IGNORE_NAME)).unwrap(), b"*.key\n");
+        assert_eq!(names(&own), [IGNORE_NAME]);
+    }
+
+    #[test]
+    fn one_of_many_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let added: Vec<bool> = std::thread::scope(|scope| {
+            let path = &path;
+            let all: Vec<_> = (0..16).map(|i| scope.spawn(move || add(path, &[i; 100]).is_ok())).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(added.iter().filter(|it| **it).count(), 1);
+        let winner = added.iter().position(|it| *it).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), [u8::try_from(winner).unwrap(); 100]);
+        assert_eq!(mode(&path), 0o600);
+        put(&path, b"new").unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), mode(&path)), (b"new".to_vec(), 0o600));
+        assert_eq!(names(dir.path()), ["key"]);
+        remove(&path).unwrap();
+        assert!(remove(&path).is_err());
+    }
+
+    #[test]
+    fn a_lock_is_held_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).is_err());
+        drop(held);
+        assert!(lock(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn replacing_keeps_mode_and_link() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, link) = (root.path().join("file"), root.path().join("link"));
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("file", &link).unwrap();
+        replace_file(&link, b"old", b"new").unwrap();
+        assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"new".to_vec(), 0o640));
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        // A hand was faster.
+        assert!(replace_file(&link, b"old", b"newer").is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(replace_file(&root.path().join("absent"), b"", b"x").is_err());
+        assert_eq!(names(root.path()), ["file", "link"]);
+    }
+}
