@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     const VALUE: &str = "/providers/openai/keys/3/value";
-    const GOLDEN: &str = "";
+    const GOLDEN: &str = "sealed:v1:cdc60447:3HtLpW39WEIHAbPua0cQCrYsadIr8fHpqYJYcH_NAjKkide8LLJdlEnehgojabNuSN3RJ8rNrC5pP5nKoaWlzik3VOQok5uO";
 
     fn key(text: &str) -> SealKey {
         SealKey::of(&Secret::new(text.repeat(SEALING_KEY_CHARS_MIN))).unwrap()
@@ -245,10 +245,8 @@ mod tests {
     /// A sealed text of this release: what stands in files must open in every later one.
     #[test]
     fn golden() {
-        println!("NEW {}", key("k").seal(&Secret::new("sk-golden-0123456789"), &Place::of(VALUE)).unwrap());
-        let sealed = GOLDEN;
-        assert_eq!(open(&key("k"), sealed, VALUE), Ok(Secret::new("sk-golden-0123456789")));
-        assert!(sealed.starts_with(&format!("sealed:v1:{}:", key("k").id())));
+        assert_eq!(open(&key("k"), GOLDEN, VALUE), Ok(Secret::new("sk-golden-0123456789")));
+        assert!(GOLDEN.starts_with(&format!("sealed:v1:{}:", key("k").id())));
     }
 
     #[test]

@@ -12,5 +12,6 @@ mod projects;
 mod relay;
 mod reload;
 mod sdk;
+mod seal;
 mod server;
 mod support;

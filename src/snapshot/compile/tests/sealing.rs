@@ -45,7 +45,7 @@ fn problems() {
         (key("\"env.KEY\""), &["W bad_value /management/sealing_key"]),
         (key("\"env.NOPE\""), &["W unresolved /management/sealing_key"]),
         (key("{\"file\": \"nope\"}"), &["W unresolved /management/sealing_key"]),
-        (key("\"short\""), &["W suspicious /management/sealing_key", "E bad_value /management/sealing_key"]),
+        (key("\"short\""), &["E bad_value /management/sealing_key", "W suspicious /management/sealing_key"]),
         (key(&long), &["W suspicious /management/sealing_key"]),
         (key("\"sealed:v1:KEY:x\""), &["E conflict /management/sealing_key"]),
     ];
