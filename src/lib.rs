@@ -33,5 +33,6 @@ pub mod snapshot;
 pub mod store;
 pub mod telemetry;
 pub mod ticks;
+pub mod token;
 pub mod upstream;
 pub mod weight;

@@ -1,12 +1,14 @@
-//! `keyway check`: the compile step without anything that would serve.
+//! The compile step without anything that would serve: for `keyway check`, and for whoever asks what
+//! a file would be. Serves nothing and writes nothing.
 
 use std::path::Path;
 
 use super::compiler::Compiler;
 use crate::config::{Code, Problems};
 use crate::hash::{ConfigHash, FingerprintKey};
+use crate::health::Registry;
 use crate::limits::CONFIG_BYTES_MAX;
-use crate::snapshot::Compiled;
+use crate::snapshot::{CompileInput, Compiled, DryRun, load};
 use crate::store::{Compile, Disk, Resolver, Source, SystemDisk, system_env};
 use crate::ticks::Ticks;
 
@@ -36,6 +38,26 @@ pub fn check(path: &Path, strict_env: bool) -> Result<Problems, Unreadable> {
         plaintext(&text, &mut problems);
     }
     Ok(problems)
+}
+
+/// What the file at `path` would be in this environment, if it is good.
+pub fn compile_file(path: &Path) -> Result<(Option<Compiled>, Problems), Unreadable> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let text = read_text(&path)?;
+    Ok(compile_here(&text, path.parent().unwrap_or(Path::new("/")), false))
+}
+
+/// What a text would be anywhere: resolves no reference and looks at no other file.
+pub fn dry_run(text: &str) -> (Option<Compiled>, Problems) {
+    let input = CompileInput {
+        number: 1,
+        hash: ConfigHash::of_bytes(text.as_bytes()),
+        dir: Path::new("/"),
+        resolve: &DryRun,
+        fingerprint_key: &FingerprintKey::new([0; 32]),
+        strict_env: false,
+    };
+    load(text, &input, &mut Registry::new())
 }
 
 /// What a text would be in this environment.

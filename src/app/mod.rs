@@ -12,6 +12,6 @@ mod seal;
 mod systemd;
 mod worker;
 
-pub use check::{Unreadable, check};
-pub use run::{Options, run};
+pub use check::{Unreadable, check, compile_file, dry_run, read_text};
+pub use run::{Options, random, run};
 pub use seal::{NotSealed, Resealed, reseal, seal};

@@ -120,7 +120,7 @@ struct Shared {
 fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     let runtime = runtime()?;
     let clock = Clock::starting_now();
-    let random = random()?;
+    let random = random().ok_or_else(|| Failure::Machine("no random numbers".to_owned()))?;
     let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(LISTENER_QUEUE_MAX)).unzip();
     let (commands, inbox) = mpsc::channel(WRITER_QUEUE_MAX);
@@ -254,13 +254,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// From the kernel: the crypto library would first gather entropy of its own for a tenth of a second.
-fn random() -> Result<[u8; 32], Failure> {
+pub fn random() -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     // A request of this size is answered whole, or not at all.
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(count) if count == bytes.len() => Ok(bytes),
-        Ok(_) | Err(_) => Err(Failure::Machine("no random numbers".to_owned())),
-    }
+    let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
+    (count == bytes.len()).then_some(bytes)
 }
 
 /// Makes the crypto library gather its entropy now, on this thread, instead of in a worker at the

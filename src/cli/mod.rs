@@ -3,17 +3,25 @@
 //! One file per command. Nothing here serves a request or decides a default of the config.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::app;
+use crate::config::{Document, Problems, Severity};
+
 mod check;
+mod completions;
+mod diff;
 mod healthcheck;
 mod mock;
+mod route;
 mod schema;
 mod seal;
 mod serve;
+mod token;
 
 /// Wrong usage or unreadable input; clap exits with the same code.
 const USAGE: u8 = 2;
@@ -34,6 +42,10 @@ enum Command {
     Serve(serve::Args),
     /// Show every problem of a config at once.
     Check(check::Args),
+    /// Show what a swap from one config to another would change, by name.
+    Diff(diff::Args),
+    /// Explain which keys could serve a model, in which order, and which not and why.
+    Route(route::Args),
     /// Run the built-in upstream, for trying things out and for tests.
     Mock(mock::Args),
     /// Ask a running gateway whether it is ready; exit code 0 or 1.
@@ -42,6 +54,10 @@ enum Command {
     Schema(schema::Args),
     /// Encrypt the credentials that stand in clear in a config, or re-encrypt them under a new key.
     Seal(seal::Args),
+    /// Make tokens for callers and for management.
+    Token(token::Args),
+    /// Print completions for a shell.
+    Completions(completions::Args),
 }
 
 /// How results are printed.
@@ -58,10 +74,14 @@ pub fn run() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Diff(args)) => diff::run(&args),
+        Some(Command::Route(args)) => route::run(&args),
         Some(Command::Mock(args)) => mock::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::Seal(args)) => seal::run(&args),
+        Some(Command::Token(args)) => token::run(&args),
+        Some(Command::Completions(args)) => completions::run(&args),
     }
 }
 
@@ -80,6 +100,20 @@ fn config_path(given: Option<&PathBuf>) -> Result<PathBuf, String> {
          hint: this writes one that runs without any key:\n\
          \n    echo '{\"providers\": {\"mock\": {}}}' > config.json\n"
         .to_owned())
+}
+
+/// The document of a config that would become a generation somewhere, or what is wrong with it.
+fn dry_run(path: &Path) -> Result<Arc<Document>, String> {
+    let name = path.display().to_string();
+    let text = app::read_text(path).map_err(|error| format!("{name}: {error}"))?;
+    let (compiled, problems) = app::dry_run(&text);
+    compiled.map(|compiled| compiled.document).ok_or_else(|| not_good(&name, &problems))
+}
+
+/// The errors of a config that something else was to be done with.
+fn not_good(name: &str, problems: &Problems) -> String {
+    let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error).cloned().collect();
+    format!("{name} is not a good config\n{}", Problems(errors).render(name).trim_end())
 }
 
 /// Output may go to a pipe that closes early, which is nobody's fault.

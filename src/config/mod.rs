@@ -3,6 +3,7 @@
 //! Knows JSON, comments and positions. Refuses to resolve a secret, to decide a default or to touch
 //! a file: text comes in as an argument, `snapshot/compile` decides, `store` reads and writes.
 
+pub mod compare;
 pub mod edit;
 pub mod file;
 pub mod problem;
@@ -17,6 +18,7 @@ pub mod syntax;
 
 pub use file::ConfigFile;
 pub use problem::{Code, Problem, Problems, Severity};
+pub use report::printable;
 pub use scalar::parse_duration;
 pub use schema::schema;
 pub use secret_ref::SecretRef;

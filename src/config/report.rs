@@ -120,7 +120,7 @@ impl Severity {
 }
 
 /// Names in a pointer are the file's; a terminal must not obey them.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 

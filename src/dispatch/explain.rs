@@ -170,6 +170,20 @@ fn share_out(chance: f64, provider: &Provider, keys: &mut [(u32, KeyReason)]) {
     }
 }
 
+impl KeyReason {
+    /// For `keyway route --format json` and for management.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "provider": self.provider.as_str(), "key": self.name.as_str(), "id": self.id.as_str(),
+            "priority": self.priority.value(),
+            "model": self.model.as_ref().map(ModelName::as_str),
+            "upstream_model": self.upstream_model.as_ref().map(UpstreamModel::as_str),
+            "eligible": self.eligible, "share": self.share,
+            "reason": self.reason.code(), "text": self.reason.text(),
+        })
+    }
+}
+
 impl Reason {
     /// Stable word, for labels and counts.
     pub fn code(&self) -> &'static str {

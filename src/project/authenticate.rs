@@ -11,8 +11,8 @@ use super::loopback::{self, Foreign};
 use super::{Caller, Peer, Scope, Visit};
 use crate::error::{GatewayError, Kind};
 use crate::hash::token_digest;
-use crate::limits::{TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
 use crate::snapshot::{AccessKey, Management, Project, Snapshot};
+use crate::token::is_well_formed;
 
 /// Why nobody was let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,9 +110,9 @@ fn position(keys: &[AccessKey], digest: &blake3::Hash) -> Option<usize> {
     keys.iter().position(|key| key.digest.as_ref() == Some(digest))
 }
 
-/// Nothing shorter or longer than a token is one, hence it is not hashed either.
+/// What has not the form of a token is none, hence it is not hashed either.
 fn digest(token: &[u8]) -> Option<blake3::Hash> {
-    (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len()).then(|| token_digest(token))
+    is_well_formed(token).then(|| token_digest(token))
 }
 
 fn keyless(visit: &Visit<'_>) -> Result<Caller, AuthError> {
@@ -166,11 +166,12 @@ mod tests {
 
     use super::*;
     use crate::id::ProjectId;
+    use crate::limits::TOKEN_BYTES_MAX;
 
-    const PROJECT: &str = "mlx_sk_0000000000000000000000000000000000000000000";
-    const OTHER: &str = "mlx_sk_1111111111111111111111111111111111111111111";
-    const OPS: &str = "mlx_mk_2222222222222222222222222222222222222222222";
-    const WRONG: &str = "mlx_sk_9999999999999999999999999999999999999999999";
+    const PROJECT: &str = "mlx_sk_00000000000000000000000000000000000001LhBG1";
+    const OTHER: &str = "mlx_sk_111111111111111111111111111111111111142sDtC";
+    const OPS: &str = "mlx_mk_22222222222222222222222222222222222224AToLi";
+    const WRONG: &str = "mlx_sk_99999999999999999999999999999999999994LDCO9";
 
     fn key(name: &str, token: Option<&str>) -> AccessKey {
         AccessKey { name: name.into(), digest: token.map(|t| token_digest(t.as_bytes())) }
@@ -238,7 +239,13 @@ mod tests {
             assert_eq!(world.bearer(Scope::Data, peer, OTHER), Ok(Caller::Project { project: 1, key: 0 }));
             assert_eq!(world.ask(Scope::Data, peer, &[], None), Err(AuthError::Missing));
             assert_eq!(world.ask(Scope::Data, peer, &[("authorization", "Basic eDp5")], None), Err(AuthError::Missing));
-            for wrong in [WRONG, "short", &PROJECT[..PROJECT.len() - 1], &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+            for wrong in [
+                WRONG,
+                "short",
+                &PROJECT.replace("_0", "_1"),
+                &PROJECT[..PROJECT.len() - 1],
+                &"x".repeat(TOKEN_BYTES_MAX + 1),
+            ] {
                 assert_eq!(world.bearer(Scope::Data, peer, wrong), Err(AuthError::Unknown));
             }
             assert_eq!(world.bearer(Scope::Data, peer, OPS), Err(AuthError::ManagementKey));
@@ -254,6 +261,17 @@ mod tests {
         let world = World::new(Some(projects()), None);
         let pairs = [("x-api-key", PROJECT), ("x-forwarded-for", "10.0.0.1"), ("origin", "https://app.example")];
         assert!(world.ask(Scope::Data, Peer::Loopback, &pairs, None).is_ok());
+    }
+
+    #[test]
+    fn tokens_by_hand_open_doors_too() {
+        let by_hand = "correct-horse-battery-staple-and-more!";
+        let world = World::new(Some(vec![project("a", vec![key("ci", Some(by_hand))])]), None);
+        assert!(world.bearer(Scope::Data, Peer::Remote, by_hand).is_ok());
+        // Not a token of ours, whatever the file says: it is not even hashed.
+        let torn = "mlx_sk_0000000000000000000000000000000000000000000";
+        let world = World::new(Some(vec![project("a", vec![key("ci", Some(torn))])]), None);
+        assert_eq!(world.bearer(Scope::Data, Peer::Remote, torn), Err(AuthError::Unknown));
     }
 
     #[test]

@@ -17,7 +17,8 @@ struct Rank {
 }
 
 /// Rank 0: flat files that may import each other.
-const BASE: [&str; 10] = ["id", "secret", "hash", "weight", "limits", "error", "ticks", "chunks", "cell", "permit"];
+const BASE: [&str; 11] =
+    ["id", "secret", "hash", "weight", "limits", "error", "ticks", "chunks", "cell", "permit", "token"];
 
 /// Everything of ranks 1 to 3.
 const DOMAIN: [&str; 5] = ["dialect", "config", "provider", "health", "snapshot"];

@@ -15,3 +15,4 @@ mod sdk;
 mod seal;
 mod server;
 mod support;
+mod tools;

@@ -9,9 +9,9 @@ use crate::support::gateway::{Gateway, launch};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"mock/gpt-mini","messages":[{"role":"user","content":"hi"}]}"#;
-const PROJECT: &str = "mlx_sk_0123456789012345678901234567890123456789012";
-const OTHER: &str = "mlx_sk_9999999999999999999999999999999999999999999";
-const MANAGER: &str = "mlx_mk_0123456789012345678901234567890123456789012";
+const PROJECT: &str = "mlx_sk_00000000000000000000000000000000000001LhBG1";
+const OTHER: &str = "mlx_sk_99999999999999999999999999999999999994LDCO9";
+const MANAGER: &str = "mlx_mk_00000000000000000000000000000000000002woz6J";
 
 fn config() -> String {
     r#"{"server": {"listen": ["127.0.0.1:0"]}, "observability": {"access_log": false},

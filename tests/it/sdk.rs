@@ -17,7 +17,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SUITE_MAX: Duration = Duration::from_secs(240);
 
 /// Opens the gateway with projects.
-const PROJECT_KEY: &str = "mlx_sk_0000000000000000000000000000000000000000000";
+const PROJECT_KEY: &str = "mlx_sk_00000000000000000000000000000000000001LhBG1";
 
 #[test]
 fn python() {

@@ -19,6 +19,7 @@ use crate::provider::BaseUrl;
 use crate::secret::Secret;
 use crate::snapshot::resolve::{Resolve, Unresolved};
 use crate::snapshot::{SealingKey, Unready};
+use crate::token::is_torn;
 
 /// The references of one compile.
 pub(super) struct Secrets<'a> {
@@ -186,6 +187,8 @@ impl Compiler<'_> {
             format!("the token is longer than {TOKEN_BYTES_MAX} characters")
         } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
             "the token holds blanks or characters that a header cannot carry".to_owned()
+        } else if is_torn(token.as_bytes()) {
+            "the token begins like one of `keyway token new`, but a character of it is missing or wrong".to_owned()
         } else {
             return Ok(token_digest(token.as_bytes()));
         };

@@ -21,6 +21,7 @@ fn access_keys() {
             format!("{{\"name\": \"k\", \"value\": \"{} {}\"}}", "x".repeat(20), "x".repeat(20)),
             "E bad_value {at}/0/value",
         ),
+        (format!("{{\"name\": \"k\", \"value\": \"{}\"}}", &TOKEN[..TOKEN.len() - 1]), "E bad_value {at}/0/value"),
         ("{\"name\": \"k\", \"value\": \"env.SHORT\"}".to_owned(), "W bad_value {at}/0/value"),
         ("{\"name\": \"k\", \"value\": \"env.NOPE\"}".to_owned(), "W unresolved {at}/0/value"),
         (

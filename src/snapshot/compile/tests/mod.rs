@@ -21,8 +21,8 @@ use crate::snapshot::{Compiled, Key, SealingKey, Snapshot, Unready};
 /// Directory of the config in these tests.
 const DIR: &str = "/etc/keyway";
 /// Long enough to be a token.
-const TOKEN: &str = "mlx_sk_0000000000000000000000000000000000000000000";
-const OTHER_TOKEN: &str = "mlx_mk_1111111111111111111111111111111111111111111";
+const TOKEN: &str = "mlx_sk_00000000000000000000000000000000000001LhBG1";
+const OTHER_TOKEN: &str = "mlx_mk_111111111111111111111111111111111111139CTMT";
 
 /// An environment and a disk for one test.
 #[derive(Clone, Default)]
