@@ -20,6 +20,7 @@ pub mod error;
 pub mod hash;
 pub mod health;
 pub mod id;
+pub mod import;
 pub mod limits;
 pub mod mock;
 pub mod permit;

@@ -293,3 +293,11 @@ pub const REFERENCE_PATTERNS_MAX: usize = 256;
 pub const ALLOWED_ORIGINS_MAX: usize = 256;
 /// Files beside the config that are looked into before an old sealing key is removed.
 pub const NEIGHBOURS_MAX: usize = 1000;
+// --- Import ------------------------------------------------------------------------------------
+
+/// Values of an imported file, aliases counted as what they stand for.
+pub const IMPORT_VALUES_MAX: usize = 200_000;
+/// Rounds in which what this release does not take is taken out; each removes something.
+pub const IMPORT_ROUNDS_MAX: usize = 200;
+/// Columns up to which a value of the result stands on one line.
+pub const IMPORT_LINE_CHARS_MAX: usize = 110;

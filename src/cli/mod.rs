@@ -16,6 +16,7 @@ mod check;
 mod completions;
 mod diff;
 mod healthcheck;
+mod import;
 mod mock;
 mod route;
 mod schema;
@@ -46,6 +47,8 @@ enum Command {
     Diff(diff::Args),
     /// Explain which keys could serve a model, in which order, and which not and why.
     Route(route::Args),
+    /// Print the config.json that says what the config of another gateway says.
+    Import(import::Args),
     /// Run the built-in upstream, for trying things out and for tests.
     Mock(mock::Args),
     /// Ask a running gateway whether it is ready; exit code 0 or 1.
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Route(args)) => route::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
         Some(Command::Mock(args)) => mock::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),

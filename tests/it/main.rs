@@ -8,6 +8,7 @@
 mod architecture;
 mod cli;
 mod dispatch;
+mod import;
 mod projects;
 mod relay;
 mod reload;
