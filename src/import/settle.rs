@@ -20,6 +20,9 @@ const SAY_NOTHING: [&str; 7] =
     ["network_config", "aliases", "routes", "management", "server", "limits", "observability"];
 const KEY_CONFIG_SUFFIX: &str = "_key_config";
 
+/// Members of a key that hold it back.
+const RESTRICTIONS: [&str; 2] = ["blacklisted_models", "enabled"];
+
 /// The text that passes, or `None` where nothing is left that could serve.
 pub fn settle(mut out: Out, findings: &mut Findings, judge: Judge<'_>) -> Option<String> {
     for _ in 0..IMPORT_ROUNDS_MAX {
@@ -99,9 +102,16 @@ fn victim(out: &Out, problem: &Problem) -> Option<String> {
     let (nearest, _) = out.nearest(&problem.pointer);
     let pointer = match problem.code {
         Code::MissingMember => whole(&problem.pointer).unwrap_or(nearest),
+        // Without it the key would do what it was told not to.
+        code if code != Code::Duplicate && holds_back(&problem.pointer) => whole(&problem.pointer).unwrap_or(nearest),
         _ => nearest,
     };
     (!pointer.is_empty()).then_some(pointer)
+}
+
+fn holds_back(pointer: &str) -> bool {
+    let mut segments = pointer.split('/').skip(3);
+    segments.next() == Some("keys") && segments.nth(1).is_some_and(|member| RESTRICTIONS.contains(&member))
 }
 
 /// The innermost thing that is nothing without one of its members.
@@ -145,4 +155,78 @@ fn hollow(out: &mut Out) {
         let no_door = name == "management" && value.member("keys").is_some_and(Out::is_hollow) && value.len() == 1;
         !(no_door || value.is_hollow() && says_nothing)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Problems;
+    use crate::import::source::Source;
+
+    /// Settles under a compiler that minds these, each as long as it is there.
+    fn settled(json: &str, minded: &[(Code, &str)]) -> (Option<String>, Vec<String>) {
+        let out = Out::copy(&Source::json(json).unwrap_or_else(|_| panic!()).root());
+        let mut findings = Findings::default();
+        let judge = |text: &str| {
+            let it = Out::copy(&Source::json(text).unwrap_or_else(|_| panic!()).root());
+            let mut problems = Problems::default();
+            for (code, pointer) in minded {
+                let is_there = it.nearest(pointer).0 == *pointer;
+                let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+                let lacks = *code == Code::MissingMember && !is_there && it.nearest(parent).0 == parent;
+                if lacks || (is_there && *code != Code::MissingMember) {
+                    problems.error(*code, *pointer, "minded");
+                }
+            }
+            Judgement { problems, literals: Vec::new() }
+        };
+        let config = settle(out, &mut findings, &judge);
+        let told = findings.sorted().iter().map(|it| it.place.pointer.clone()).collect();
+        (config.map(|text| text.split_whitespace().collect()), told)
+    }
+
+    #[test]
+    fn the_smallest_whole_thing_goes() {
+        let base = r#"{"providers":{"a":{"keys":[{"name":"x","b":1},{"name":"y"}]},"c":{"keys":[{"name":"z"}]}}}"#;
+        for (minded, left, told) in [
+            (
+                &[(Code::BadValue, "/providers/a/keys/0/b")][..],
+                base.replace(",\"b\":1", ""),
+                &["/providers/a/keys/0/b"][..],
+            ),
+            (
+                &[(Code::MissingMember, "/providers/c/keys/0/value")],
+                base.replace(",\"c\":{\"keys\":[{\"name\":\"z\"}]}", ""),
+                &["/providers/c", "/providers/c/keys/0"],
+            ),
+            (
+                &[(Code::NotSupportedYet, "/providers/a"), (Code::BadValue, "/providers/a/keys/0/b")],
+                r#"{"providers":{"c":{"keys":[{"name":"z"}]}}}"#.to_owned(),
+                &["/providers/a"],
+            ),
+        ] {
+            assert_eq!(settled(base, minded), (Some(left), told.iter().map(|it| (*it).to_owned()).collect()));
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_held_back_goes_whole() {
+        let json =
+            r#"{"providers": {"a": {"keys": [{"name": "x", "blacklisted_models": ["m", "n"]}, {"name": "y"}]}}}"#;
+        let at = "/providers/a/keys/0/blacklisted_models/1";
+        let (config, told) = settled(json, &[(Code::BadValue, at)]);
+        assert_eq!(config.as_deref(), Some(r#"{"providers":{"a":{"keys":[{"name":"y"}]}}}"#));
+        assert_eq!(told, ["/providers/a/keys/0"]);
+        // Written twice, it is denied once as well.
+        let (config, _) = settled(json, &[(Code::Duplicate, at)]);
+        assert!(config.is_some_and(|text| text.contains(r#""blacklisted_models":["m"]"#)));
+    }
+
+    #[test]
+    fn what_cannot_be_settled() {
+        assert_eq!(settled(r#"{"providers": {"a": {}}}"#, &[(Code::NotSupportedYet, "/providers/a")]).0, None);
+        assert_eq!(settled("{}", &[]).0, None);
+        // A problem of the whole file has no part to blame.
+        assert_eq!(settled(r#"{"providers": {"a": {}}}"#, &[(Code::Syntax, "")]).0, None);
+    }
 }

@@ -262,7 +262,7 @@ mod tests {
             let error = read(text).map(|_| ()).unwrap_err();
             assert_eq!((error.line, error.message), (line, message), "{text}");
         }
-        let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+        let deep = format!("{}{}", "[".repeat(CONFIG_DEPTH_MAX + 1), "]".repeat(CONFIG_DEPTH_MAX + 1));
         assert_eq!(read(&deep).map(|_| ()).unwrap_err().message, "nested too deep");
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..10 {
