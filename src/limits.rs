@@ -301,3 +301,13 @@ pub const IMPORT_VALUES_MAX: usize = 200_000;
 pub const IMPORT_ROUNDS_MAX: usize = 200;
 /// Columns up to which a value of the result stands on one line.
 pub const IMPORT_LINE_CHARS_MAX: usize = 110;
+// --- Management APIs -----------------------------------------------------------------------------
+
+/// Body of a request that is about one key or provider; the largest thing in it is a certificate.
+pub const ADMIN_RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Management requests at a time: each may hold a body, and none shall crowd out the data plane.
+pub const ADMIN_IN_FLIGHT_MAX: u64 = 64;
+/// A posted config up to this size is checked on the spot; a larger one on a thread of its own.
+pub const CHECK_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Keys of one provider that are asked for models at the same time.
+pub const PROBES_AT_ONCE_MAX: usize = 8;

@@ -66,7 +66,8 @@ fn failure(failure: &Failure) -> Value {
     })
 }
 
-fn outcome(outcome: &ReloadOutcome) -> Value {
+/// How one reload ended.
+pub fn outcome(outcome: &ReloadOutcome) -> Value {
     let result = match outcome.result {
         ReloadResult::Applied => "applied",
         ReloadResult::Unchanged => "unchanged",

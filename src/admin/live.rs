@@ -21,7 +21,7 @@ pub fn ready(admin: &Admin, verbose: bool) -> Response<Bytes> {
         members.insert("config".to_owned(), config::verbose(admin));
         members.insert("in_flight".to_owned(), json!(admin.in_flight.taken()));
         members.insert("connections".to_owned(), json!(admin.connections.taken()));
-        members.insert("uptime_seconds".to_owned(), json!(admin.clock.since_start().as_secs()));
+        members.insert("uptime_seconds".to_owned(), json!(admin.lens.clock.since_start().as_secs()));
         members.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     }
     answer(status, &body)

@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderValue};
 
-use super::Admin;
-use crate::health::{Standing, Why};
-use crate::snapshot::{Key, Provider, Snapshot, Unready};
+use super::{Admin, standing};
+use crate::snapshot::{Key, Provider, Snapshot};
 use crate::store::ReloadResult;
 use crate::telemetry::Observed;
 use crate::telemetry::metrics::text::{Exposition, Kind};
@@ -44,40 +43,13 @@ pub fn answer(admin: &Admin, snapshot: &Snapshot) -> Response<Bytes> {
 
 /// 1 where a key could serve now.
 fn keys(admin: &Admin, snapshot: &Snapshot, page: &mut Exposition) {
-    let now = admin.clock.now();
+    let now = admin.lens.clock.now();
     let mut up = page.family("keyway_key_up", Kind::Gauge, "Whether the key could serve now; the label says why not.");
     for (provider, key) in all(snapshot) {
-        let state = match (&key.ready, key.enabled) {
-            (_, false) => "disabled",
-            (Err(unready), true) => unready_state(unready),
-            (Ok(_), true) => standing(key.health.standing(now)),
-        };
+        let state = standing::status(key, now);
         let good = matches!(state, "unknown" | "success");
         let labels = [("provider", provider.name.as_str()), ("key", key.name.as_str()), ("state", state)];
         up.sample(&labels, u64::from(good));
-    }
-}
-
-/// Spellings of CONTRACT 2.3.
-fn standing(standing: Standing) -> &'static str {
-    let barred = |why| match why {
-        Why::Unauthorized => "unauthorized",
-        Why::ModelAccess | Why::Cooling | Why::Breaker | Why::Probing => "cooling",
-    };
-    match standing {
-        Standing::Unknown => "unknown",
-        Standing::Good => "success",
-        Standing::ListModelsFailed => "list_models_failed",
-        Standing::Barred { why, .. } | Standing::HalfOpen { why } => barred(why),
-    }
-}
-
-fn unready_state(unready: &Unready) -> &'static str {
-    match unready {
-        Unready::EnvMissing { .. } => "env_missing",
-        Unready::FileUnreadable { .. } => "file_unreadable",
-        Unready::SealedUnreadable { .. } => "sealed_unreadable",
-        Unready::Incomplete { .. } => "incomplete",
     }
 }
 

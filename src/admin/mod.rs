@@ -1,36 +1,78 @@
 //! What is asked of the gateway itself: health, metrics, and the management routes.
 //!
-//! Answers come from atomics and from the running snapshot, never from a re-read of the file, and
-//! no route here calls a provider. Who may ask was decided before (`project::authenticate`).
+//! Reads are answered from atomics and from the running generation, never from a re-read of the
+//! file; writes go through the one writer. Only `refresh-models` calls a provider. Who may ask was
+//! decided before (`project::authenticate`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Body;
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
+use crate::error::{BoxError, GatewayError};
+use crate::id::RequestId;
+use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_IN_FLIGHT_MAX, ADMIN_RECORD_BYTES_MAX};
 use crate::permit::Bound;
 use crate::project::Caller;
-use crate::router::{AdminRoute, StatusRoute};
+use crate::router::{AdminMatch, AdminRoute, StatusRoute};
 use crate::snapshot::Snapshot;
-use crate::store::Store;
+use crate::store::{Command, Generation, Store};
 use crate::telemetry::Meters;
 
+mod bifrost;
+mod body;
+mod check;
 mod config;
+mod error;
+mod etag;
+mod explain;
+mod first_seen;
 mod live;
+mod merge;
 mod metrics;
+pub mod openapi;
+mod origin;
+mod refresh;
+mod reload;
+mod seam;
+mod shape;
+mod standing;
+mod view;
+mod write;
 
-/// What the routes read.
+pub use first_seen::FirstSeen;
+pub use refresh::{Models, Prober};
+pub use view::Lens;
+
+use error::ApiError;
+
+/// What the routes read, and where they write.
 pub struct Admin {
     pub store: Arc<Store>,
+    pub commands: mpsc::Sender<Command>,
     pub meters: Arc<Meters>,
     pub in_flight: Bound,
     pub connections: Bound,
     pub draining: Arc<AtomicBool>,
-    pub clock: Clock,
+    pub lens: Lens,
     pub log_lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Management requests that are being answered.
+    pub busy: Bound,
+}
+
+/// A management request whose caller's scope has been checked.
+pub struct Asked<'a> {
+    pub matched: &'a AdminMatch<'a>,
+    pub snapshot: &'a Snapshot,
+    pub head: &'a HeaderMap,
+    pub query: Option<&'a str>,
+    pub id: &'a RequestId,
+    pub prober: &'a dyn Prober,
 }
 
 impl Admin {
@@ -54,16 +96,96 @@ impl Admin {
         }
     }
 
-    /// Management routes; the caller's scope has been checked.
-    pub fn answer(&self, route: AdminRoute, snapshot: &Snapshot) -> Response<Bytes> {
-        match route {
-            AdminRoute::ConfigStatus => json(StatusCode::OK, &config::status(self, snapshot)),
+    /// Management routes.
+    pub async fn answer<B>(&self, asked: Asked<'_>, body: B) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let (id, provider) = (asked.id, &*asked.matched.provider);
+        let Some(_permit) = self.busy.take(ADMIN_IN_FLIGHT_MAX) else {
+            let message = "too many management requests at the same time";
+            return bifrost::envelope(
+                &ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message),
+                id,
+                provider,
+            );
+        };
+        match self.respond(&asked, body).await {
+            Ok(response) => response,
+            Err(error) => bifrost::envelope(&error, id, provider),
         }
+    }
+
+    async fn respond<B>(&self, asked: &Asked<'_>, body: B) -> Result<Response<Bytes>, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let Asked { matched, snapshot, head, query, prober, .. } = *asked;
+        let (provider, key_id) = (&*matched.provider, &*matched.key_id);
+        let limits = &snapshot.server.limits;
+        let bytes_max = match matched.route {
+            AdminRoute::ConfigCheck => ADMIN_BODY_BYTES_MAX,
+            _ => ADMIN_RECORD_BYTES_MAX,
+        };
+        let text = async || body::text(head, body, bytes_max as u64, limits).await;
+        match matched.route {
+            AdminRoute::ConfigStatus => Ok(json(StatusCode::OK, &config::status(self, snapshot))),
+            AdminRoute::ConfigReload => reload::answer(self).await,
+            AdminRoute::ConfigCheck => check::answer(text().await?).await,
+            AdminRoute::Explain => explain::answer(self, snapshot, query),
+            AdminRoute::OpenApi => Ok(openapi::answer()),
+            AdminRoute::AllKeys => bifrost::all_keys(self, head),
+            AdminRoute::Providers => bifrost::providers(self, head),
+            AdminRoute::ProviderCreate => bifrost::create_provider(self, &*body::object(&text().await?)?).await,
+            AdminRoute::Provider => bifrost::provider(self, head, provider),
+            AdminRoute::ProviderPut => {
+                bifrost::put_provider(self, head, provider, &*body::object(&text().await?)?).await
+            }
+            AdminRoute::ProviderDelete => bifrost::delete_provider(self, head, provider).await,
+            AdminRoute::ProviderRefresh => refresh::provider(self, prober, provider).await,
+            AdminRoute::Keys => bifrost::keys(self, head, provider),
+            AdminRoute::KeyCreate => bifrost::create_key(self, head, provider, body::object(&text().await?)?).await,
+            AdminRoute::Key => bifrost::key(self, head, provider, key_id),
+            AdminRoute::KeyPut => bifrost::put_key(self, head, provider, key_id, body::object(&text().await?)?).await,
+            AdminRoute::KeyDelete => bifrost::delete_key(self, head, provider, key_id).await,
+            AdminRoute::KeyRefresh => refresh::key(self, prober, provider, key_id).await,
+        }
+    }
+
+    /// The running generation, its keys remembered as seen.
+    fn generation(&self) -> Arc<Generation> {
+        self.looked_at(self.store.generation())
+    }
+
+    fn looked_at(&self, generation: Arc<Generation>) -> Arc<Generation> {
+        self.lens.first_seen.look(&generation.snapshot, self.store.status().applied_at);
+        generation
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.lens.clock
+    }
+
+    /// Now, as the file and the APIs spell it.
+    fn time(&self) -> String {
+        first_seen::rfc3339(self.clock().wall())
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
+}
+
+/// A refusal of router or authentication on a path of these APIs, in their shape.
+pub fn refusal(error: &GatewayError, allow: Option<String>, id: &RequestId) -> Response<Bytes> {
+    bifrost::envelope(&ApiError { allow, ..ApiError::from(error) }, id, "")
+}
+
+/// Whether a path belongs to a face with an error shape of its own.
+pub fn owns(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
 }
 
 /// Whether a health route is asked for its inside: `?verbose`, with or without a value.

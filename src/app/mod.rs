@@ -7,6 +7,7 @@ mod compiler;
 mod control;
 mod ids;
 mod listeners;
+mod prober;
 mod run;
 mod seal;
 mod systemd;

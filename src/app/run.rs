@@ -20,7 +20,7 @@ use super::ids::RequestIds;
 use super::listeners::{Announce, Listeners};
 use super::systemd;
 use super::worker::Worker;
-use crate::admin::Admin;
+use crate::admin::{Admin, Lens};
 use crate::clock::Clock;
 use crate::config::Problems;
 use crate::dispatch::Dice;
@@ -169,8 +169,10 @@ fn shared(
         in_flight: in_flight.clone(),
         connections: connections.clone(),
         draining: Arc::clone(draining),
-        clock,
+        commands: commands.clone(),
+        lens: Lens { first_seen: Arc::default(), clock },
         log_lines_dropped: Arc::new(move || dropped.dropped()),
+        busy: Bound::new(),
     });
     let lists = commands.clone();
     let learnt: ModelsListed = Arc::new(move |provider, models| {

@@ -2,15 +2,17 @@
 //! route, caller. The order is the security of the gateway: nothing is answered that was not first
 //! matched, and nothing is matched that was not first made canonical.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 
 use super::ids::RequestIds;
-use crate::admin::{self, Admin};
+use super::prober::WorkerProber;
+use crate::admin::{self, Admin, Asked};
 use crate::dialect::{Dialect, Operation};
 use crate::error::{GatewayError, Kind};
 use crate::id::RequestId;
@@ -34,6 +36,7 @@ struct Inner {
     store: Arc<Store>,
     proxy: Arc<Proxy>,
     admin: Arc<Admin>,
+    prober: WorkerProber,
     in_flight: Bound,
     ids: RequestIds,
     own_uid: u32,
@@ -42,7 +45,8 @@ struct Inner {
 impl Worker {
     pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, in_flight: Bound, ids: RequestIds) -> Self {
         let own_uid = rustix::process::getuid().as_raw();
-        Self { inner: Arc::new(Inner { store, proxy, admin, in_flight, ids, own_uid }) }
+        let prober = WorkerProber(Arc::clone(&proxy));
+        Self { inner: Arc::new(Inner { store, proxy, admin, prober, in_flight, ids, own_uid }) }
     }
 }
 
@@ -54,10 +58,11 @@ impl Handler for Worker {
         let snapshot = inner.store.snapshot();
         let id = inner.ids.of(request.headers());
         inner.proxy.access_log.store(snapshot.access_log, Ordering::Relaxed);
+        let for_admin = admin::owns(request.uri().path());
         match inner.route(&snapshot, &id, request, &conn).await {
             Ok(response) => response,
             Err(refusal) => {
-                let mut response = (*refusal.response).map(ReplyBody::whole);
+                let mut response = refusal.render(for_admin, &id).map(ReplyBody::whole);
                 proxy::identify(response.headers_mut(), &id, &snapshot.mark);
                 response
             }
@@ -68,12 +73,28 @@ impl Handler for Worker {
 /// An answer of the worker itself. These are counted, not logged line by line: whoever floods us
 /// with refusals must not fill the disk too.
 struct Refusal {
-    response: Box<Response<Bytes>>,
+    error: Box<GatewayError>,
+    /// For 405.
+    allow: Option<String>,
 }
 
 impl From<GatewayError> for Refusal {
     fn from(error: GatewayError) -> Self {
-        Self { response: Box::new(proxy::render(&error)) }
+        Self { error: Box::new(error), allow: None }
+    }
+}
+
+impl Refusal {
+    /// In the shape that clients of the path know.
+    fn render(self, for_admin: bool, id: &RequestId) -> Response<Bytes> {
+        if for_admin {
+            return admin::refusal(&self.error, self.allow, id);
+        }
+        let mut response = proxy::render(&self.error);
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
     }
 }
 
@@ -102,7 +123,22 @@ impl Inner {
             Matched::Status(route) => {
                 Ok(self.admin.status(route, &caller, snapshot, uri.query()).map(ReplyBody::whole))
             }
-            Matched::Admin(route) => Ok(self.admin.answer(route, snapshot).map(ReplyBody::whole)),
+            Matched::Admin(matched) => {
+                let (parts, body) = request.into_parts();
+                let asked = Asked {
+                    matched: &matched,
+                    snapshot,
+                    head: &parts.headers,
+                    query: uri.query(),
+                    id,
+                    prober: &self.prober,
+                };
+                // Rare, and its future is large: it must not be carried by every other request.
+                let mut response = Box::pin(self.admin.answer(asked, body)).await;
+                // Of the generation that runs now: a write is answered when it serves.
+                proxy::identify(response.headers_mut(), id, &self.store.load().mark);
+                Ok(response.map(ReplyBody::whole))
+            }
             Matched::Data(found) => {
                 let guard = self.guard(snapshot, id, &method, found.endpoint.operation, &caller)?;
                 let call = Call { snapshot, caller: &caller, matched: found, query: uri.query() };
@@ -149,7 +185,9 @@ fn on_this_listener<'p>(matched: Matched<'p>, snapshot: &Snapshot, conn: &ConnIn
         return matched;
     }
     match matched {
-        Matched::Admin(_) if !conn.management => Matched::NotFound { side: Side::Admin },
+        Matched::Admin(_) | Matched::MethodNotAllowed { side: Side::Admin, .. } if !conn.management => {
+            Matched::NotFound { side: Side::Admin }
+        }
         Matched::Data(_) | Matched::Passthrough { .. } if conn.management => Matched::NotFound { side: Side::Admin },
         _ => matched,
     }
@@ -163,9 +201,10 @@ fn scope(matched: &Matched<'_>, query: Option<&str>) -> Scope {
         Matched::Status(StatusRoute::Livez) => Scope::Open,
         Matched::Status(_) if admin::is_verbose(query) => Scope::Status,
         Matched::Status(_) => Scope::Open,
-        Matched::Admin(_)
-        | Matched::NotFound { side: Side::Admin }
-        | Matched::MethodNotAllowed { side: Side::Admin, .. } => Scope::Management,
+        Matched::Admin(admin) => admin.scope,
+        Matched::NotFound { side: Side::Admin } | Matched::MethodNotAllowed { side: Side::Admin, .. } => {
+            Scope::Management
+        }
         Matched::Data(_)
         | Matched::Passthrough { .. }
         | Matched::NotServed { .. }
@@ -195,10 +234,7 @@ fn not_served(dialect: Dialect) -> GatewayError {
     GatewayError::caller(Kind::Unsupported, "dialect_not_supported", message)
 }
 
-fn method_not_allowed(allow: &'static str) -> Refusal {
+fn method_not_allowed(allow: Cow<'static, str>) -> Refusal {
     let error = GatewayError::caller(Kind::MethodNotAllowed, "method_not_allowed", format!("this route takes {allow}"));
-    let mut refusal = Refusal::from(error);
-    debug_assert_eq!(refusal.response.status(), StatusCode::METHOD_NOT_ALLOWED);
-    refusal.response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    refusal
+    Refusal { error: Box::new(error), allow: Some(allow.into_owned()) }
 }

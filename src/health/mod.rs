@@ -72,7 +72,9 @@ pub enum Standing {
     Unknown,
     Good,
     /// The last model list could not be had.
-    ListModelsFailed,
+    ListModelsFailed {
+        why: ListFault,
+    },
     Barred {
         until: Ticks,
         why: Why,
@@ -83,9 +85,21 @@ pub enum Standing {
     },
 }
 
+/// Why a model list could not be had: all that anybody but the log is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ListFault {
+    Unauthorized,
+    Unreachable,
+    Timeout,
+    Unexpected,
+}
+
 const SEEN_NOTHING: u8 = 0;
 const SEEN_SUCCESS: u8 = 1;
-const SEEN_LIST_FAILURE: u8 = 2;
+const SEEN_UNAUTHORIZED: u8 = 2;
+const SEEN_UNREACHABLE: u8 = 3;
+const SEEN_TIMEOUT: u8 = 4;
+const SEEN_UNEXPECTED: u8 = 5;
 
 /// All that is remembered of one key or of one origin.
 #[derive(Debug, Default)]
@@ -151,19 +165,32 @@ impl KeyHealth {
     }
 
     /// How the last asking for a model list ended.
-    pub fn listed(&self, good: bool) {
-        self.seen.store(if good { SEEN_SUCCESS } else { SEEN_LIST_FAILURE }, Ordering::Relaxed);
+    pub fn listed(&self, result: Result<(), ListFault>) {
+        let seen = match result {
+            Ok(()) => SEEN_SUCCESS,
+            Err(ListFault::Unauthorized) => SEEN_UNAUTHORIZED,
+            Err(ListFault::Unreachable) => SEEN_UNREACHABLE,
+            Err(ListFault::Timeout) => SEEN_TIMEOUT,
+            Err(ListFault::Unexpected) => SEEN_UNEXPECTED,
+        };
+        self.seen.store(seen, Ordering::Relaxed);
     }
 
     pub fn standing(&self, now: Ticks) -> Standing {
         match (self.whole.look(now), self.whole.why()) {
             (Admission::Barred { until, why }, _) => Standing::Barred { until, why },
             (Admission::Probe, Some(why)) => Standing::HalfOpen { why },
-            _ => match self.seen.load(Ordering::Relaxed) {
-                SEEN_NOTHING => Standing::Unknown,
-                SEEN_LIST_FAILURE => Standing::ListModelsFailed,
-                _ => Standing::Good,
-            },
+            _ => {
+                let failed = |why| Standing::ListModelsFailed { why };
+                match self.seen.load(Ordering::Relaxed) {
+                    SEEN_NOTHING => Standing::Unknown,
+                    SEEN_UNAUTHORIZED => failed(ListFault::Unauthorized),
+                    SEEN_UNREACHABLE => failed(ListFault::Unreachable),
+                    SEEN_TIMEOUT => failed(ListFault::Timeout),
+                    SEEN_UNEXPECTED => failed(ListFault::Unexpected),
+                    _ => Standing::Good,
+                }
+            }
         }
     }
 
@@ -262,8 +289,10 @@ mod tests {
         assert_eq!(health.standing(START), Standing::Unknown);
         health.record(None, Outcome::Success, START);
         assert_eq!(health.standing(START), Standing::Good);
-        health.listed(false);
-        assert_eq!(health.standing(START), Standing::ListModelsFailed);
+        for why in [ListFault::Unauthorized, ListFault::Unreachable, ListFault::Timeout, ListFault::Unexpected] {
+            health.listed(Err(why));
+            assert_eq!(health.standing(START), Standing::ListModelsFailed { why });
+        }
         health.record(None, Outcome::Success, START);
         assert_eq!(health.standing(START), Standing::Good);
     }

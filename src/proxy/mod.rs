@@ -36,7 +36,7 @@ mod request;
 pub use error_response::render;
 pub use guard::RequestGuard;
 pub use headers::identify;
-pub use models::{ModelLists, ModelsListed};
+pub use models::{ModelLists, ModelsListed, list_models};
 pub use passthrough::{Through, handle as handle_passthrough};
 pub use relay::{ReplyBody, StreamBroken};
 

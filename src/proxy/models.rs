@@ -16,17 +16,18 @@ use super::guard::RequestGuard;
 use super::headers::{self, Encoding};
 use super::{Call, Proxy, error_body};
 use crate::dialect::Operation;
-use crate::error::{GatewayError, Kind};
+use crate::error::{FaultClass, GatewayError, Kind};
 use crate::hash::ConfigHash;
+use crate::health::ListFault;
 use crate::id::{KeyId, ModelName, ProviderName};
 use crate::limits::{
     MODEL_LIST_BYTES_MAX, MODEL_LIST_ENTRIES_MAX, MODEL_LIST_TIMEOUT, MODEL_LIST_TTL, MODEL_NAME_BYTES_MAX,
 };
 use crate::project::Grant;
-use crate::provider::path_and_query;
+use crate::provider::{classify, error_code, path_and_query};
 use crate::snapshot::{Allow, Key, Provider};
 use crate::ticks::Ticks;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{SendFault, UpstreamBody};
 
 /// Called with each list that arrives; must not block.
 pub type ModelsListed = Arc<dyn Fn(ProviderName, Arc<[Box<str>]>) + Send + Sync>;
@@ -168,23 +169,45 @@ fn lister(provider: &Provider) -> Option<&Arc<Key>> {
 
 /// One upstream's list, or `None` when it cannot be had now.
 async fn ask(proxy: &Proxy, key: &Key) -> Option<Arc<[Box<str>]>> {
-    tokio::time::timeout(MODEL_LIST_TIMEOUT, fetch(proxy, key)).await.ok()?
+    list_models(proxy, key).await.ok()
 }
 
-async fn fetch(proxy: &Proxy, key: &Key) -> Option<Arc<[Box<str>]>> {
-    let ready = key.ready.as_ref().ok()?;
+/// What an upstream lists for a key. Of a failure nothing is told but its class: text, status and
+/// address stay here.
+pub async fn list_models(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
+    tokio::time::timeout(MODEL_LIST_TIMEOUT, fetch(proxy, key)).await.unwrap_or(Err(ListFault::Timeout))
+}
+
+async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
+    let ready = key.ready.as_ref().map_err(|_| ListFault::Unexpected)?;
     let mut request = Request::new(UpstreamBody::Empty);
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = Uri::from(path_and_query(&ready.base_path, "/models", None).ok()?);
+    let path = path_and_query(&ready.base_path, "/models", None).map_err(|_| ListFault::Unexpected)?;
+    *request.uri_mut() = Uri::from(path);
     let mut head = headers::to_upstream(http::HeaderMap::new(), ready, Encoding::Identity);
     head.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     *request.headers_mut() = head;
-    let answer = proxy.upstream.send(&ready.transport, &key.timeouts, request).await.ok()?;
-    if !answer.parts.status.is_success() {
-        return None;
+    let answer = proxy.upstream.send(&ready.transport, &key.timeouts, request).await.map_err(|e| fault(e.what))?;
+    let status = answer.parts.status;
+    let body = error_body::read(answer.body, MODEL_LIST_BYTES_MAX).await.map_err(|_| ListFault::Unexpected)?;
+    if status.is_success() {
+        return parse(&body).ok_or(ListFault::Unexpected);
     }
-    let body = error_body::read(answer.body, MODEL_LIST_BYTES_MAX).await.ok()?;
-    parse(&body)
+    // A bad key is a 400 here and a 498 there: the row knows.
+    match classify(key.row, status.as_u16(), &error_code(&body).unwrap_or_default()) {
+        FaultClass::Credential | FaultClass::ModelAccess => Err(ListFault::Unauthorized),
+        FaultClass::Rate | FaultClass::Content | FaultClass::Caller | FaultClass::Server | FaultClass::ClockSkew => {
+            Err(ListFault::Unexpected)
+        }
+    }
+}
+
+fn fault(what: SendFault) -> ListFault {
+    match what {
+        SendFault::Connect => ListFault::Unreachable,
+        SendFault::ConnectTimeout | SendFault::FirstByteTimeout => ListFault::Timeout,
+        SendFault::RequestBody | SendFault::Broken => ListFault::Unexpected,
+    }
 }
 
 /// `{"data": [{"id"}]}` of most, a bare array of some (wire.md C).

@@ -3,6 +3,7 @@
 //! Whoever checks and whoever serves get the same [`Matched`]; nobody else looks at a path. Precedence
 //! (CONTRACT 3.1): management, exact paths, dialect prefixes, `/v1/*`. Reads no header and no body.
 
+mod admin;
 pub mod canonical;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use crate::dialect::{BodyKind, Dialect, Endpoint, Operation};
 use crate::id::ModelName;
 use crate::limits::MODEL_NAME_BYTES_MAX;
 
+pub use admin::{ADMIN, AdminMatch, AdminRoute, AdminRow};
 pub use canonical::{CanonicalPath, Head, Refusal, canonical};
 
 /// What a request asks for.
@@ -28,7 +30,7 @@ pub enum Matched<'p> {
         path: &'p str,
     },
     Status(StatusRoute),
-    Admin(AdminRoute),
+    Admin(AdminMatch<'p>),
     /// A path of a dialect that this release does not speak.
     NotServed {
         dialect: Dialect,
@@ -36,7 +38,7 @@ pub enum Matched<'p> {
     /// The path is known, the method is not; `allow` is the value of that header.
     MethodNotAllowed {
         side: Side,
-        allow: &'static str,
+        allow: Cow<'static, str>,
     },
     NotFound {
         side: Side,
@@ -75,24 +77,6 @@ pub enum StatusRoute {
     Health,
     Metrics,
 }
-
-/// One per row of [`ADMIN`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AdminRoute {
-    ConfigStatus,
-}
-
-/// A path of the management APIs. All of them want a management key.
-#[derive(Clone, Copy, Debug)]
-pub struct AdminRow {
-    pub method: &'static str,
-    pub path: &'static str,
-    pub route: AdminRoute,
-}
-
-/// The management paths, sorted by nothing: there are few and none shadows another.
-pub const ADMIN: &[AdminRow] =
-    &[AdminRow { method: "GET", path: "/api/config/status", route: AdminRoute::ConfigStatus }];
 
 const STATUS: [(&str, StatusRoute); 5] = [
     ("/livez", StatusRoute::Livez),
@@ -142,14 +126,14 @@ pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>) -> Matched<'p> {
     if let Some((_, route)) = STATUS.iter().find(|(path, _)| *path == text) {
         return match is_read(method) {
             true => Matched::Status(*route),
-            false => Matched::MethodNotAllowed { side: Side::Data, allow: READ },
+            false => Matched::MethodNotAllowed { side: Side::Data, allow: READ.into() },
         };
     }
     if let Some(rest) = below(text, "/passthrough") {
         return passthrough(rest);
     }
     if ADMIN_ROOTS.iter().any(|root| is_at_or_below(text, root)) {
-        return admin(method, text);
+        return admin::find(method, text);
     }
     other_dialect(text).unwrap_or(Matched::NotFound { side: Side::Data })
 }
@@ -175,17 +159,6 @@ fn is_read(method: &Method) -> bool {
 fn other_dialect(text: &str) -> Option<Matched<'static>> {
     let (_, dialect) = OTHER_DIALECTS.iter().find(|(root, _)| is_at_or_below(text, root))?;
     Some(Matched::NotServed { dialect: *dialect })
-}
-
-fn admin(method: &Method, text: &str) -> Matched<'static> {
-    let Some(first) = ADMIN.iter().find(|row| row.path == text) else {
-        return Matched::NotFound { side: Side::Admin };
-    };
-    let named = ADMIN.iter().find(|row| row.path == text && row.method == method.as_str());
-    match named {
-        Some(row) => Matched::Admin(row.route),
-        None => Matched::MethodNotAllowed { side: Side::Admin, allow: first.method },
-    }
 }
 
 /// `/{provider}/{path}`.
@@ -247,7 +220,7 @@ fn openai<'p>(method: &Method, suffix: &'p str, native: &'static [&'static str])
         return data(suffix, row.operation, row.body, native, model);
     }
     if let Some(pattern) = known {
-        return Matched::MethodNotAllowed { side: Side::Data, allow: allowed(pattern) };
+        return Matched::MethodNotAllowed { side: Side::Data, allow: allowed(pattern).into() };
     }
     other(method, suffix, native)
 }
@@ -271,7 +244,7 @@ fn other<'p>(method: &Method, suffix: &'p str, native: &'static [&'static str]) 
         return Matched::NotFound { side: Side::Data };
     }
     if !RELAYED.split(", ").any(|relayed| relayed == method.as_str()) {
-        return Matched::MethodNotAllowed { side: Side::Data, allow: RELAYED };
+        return Matched::MethodNotAllowed { side: Side::Data, allow: RELAYED.into() };
     }
     let body = if is_read(method) { BodyKind::None } else { BodyKind::ByContentType };
     data(suffix, Operation::Other, body, native, None)

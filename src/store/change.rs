@@ -19,6 +19,13 @@ use crate::snapshot::Snapshot;
 pub trait Change: Send {
     /// The edits that make it so. Called by the writer, each time on what is on disk at that moment.
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused>;
+
+    /// A last look at what the file with the edits in it compiles to, before anything is written.
+    /// Here a change can refuse what only shows once references are resolved.
+    fn accept(&self, made: &Snapshot) -> Result<(), Refused> {
+        let _ = made;
+        Ok(())
+    }
 }
 
 /// The file as it stands on disk, read and compiled.

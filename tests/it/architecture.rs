@@ -39,7 +39,8 @@ const RANKS: &[Rank] = &[
     },
     Rank { module: "telemetry", rank: 4, may_import: &[] },
     Rank { module: "clock", rank: 4, may_import: &[] },
-    Rank { module: "router", rank: 4, may_import: &["dialect"] },
+    // A row of the management table says what it asks of its caller.
+    Rank { module: "router", rank: 4, may_import: &["dialect", "project::Scope"] },
     Rank { module: "ledger", rank: 4, may_import: &[] },
     Rank { module: "dispatch", rank: 4, may_import: &["snapshot", "provider", "health", "dialect"] },
     Rank { module: "project", rank: 4, may_import: &["dispatch", "snapshot", "health", "dialect"] },
@@ -79,6 +80,7 @@ const RANKS: &[Rank] = &[
             "store",
             "ledger",
             "project",
+            "dispatch::ModelRequest",
             "dispatch::explain",
             "identity",
             "upstream",
@@ -170,7 +172,7 @@ fn every_module_has_a_rank_and_imports_downwards() {
 fn the_rank_table_itself_points_downwards() {
     let rank_of: BTreeMap<&str, u8> = RANKS.iter().map(|row| (row.module, row.rank)).collect();
     // Listed exceptions of the table: same rank, one direction.
-    let listed = [("project", "dispatch"), ("identity", "upstream")];
+    let listed = [("project", "dispatch"), ("identity", "upstream"), ("router", "project")];
     for row in RANKS {
         for import in row.may_import.iter().filter(|import| **import != "*") {
             let module = import.split("::").next().unwrap();

@@ -1,0 +1,425 @@
+//! From the body of a create or a replacement to members or edits of the file.
+//!
+//! A member whose meaning does not change is not touched: what a client got and sends back leaves
+//! every byte in place. A secret is kept where the body leaves it out or shows the exact mask that
+//! was shown; anything else in the shape of a mask is refused. Decides nothing about ids and names.
+
+use super::origin;
+use super::seam::may_refer;
+use super::shape::{Record, Role, Shape, literal_text, members};
+use super::view::mask;
+use crate::config::edit::{Edit, NewValue};
+use crate::config::problem::pointer_to;
+use crate::config::read::{FromConfig, Node, plain};
+use crate::config::syntax::{Kind, Value};
+use crate::config::{Document, Problems, SecretRef, Tree};
+use crate::hash::Canon;
+use crate::secret::is_mask_shaped;
+use crate::snapshot::Snapshot;
+use crate::store::{Base, Generation, Refused};
+
+/// A file and what it means, whichever of the two is asked.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    pub document: &'a Document,
+    pub snapshot: &'a Snapshot,
+}
+
+impl<'a> From<&Base<'a>> for Ground<'a> {
+    fn from(base: &Base<'a>) -> Self {
+        Self { document: base.document, snapshot: base.snapshot }
+    }
+}
+
+impl<'a> From<&'a Generation> for Ground<'a> {
+    fn from(generation: &'a Generation) -> Self {
+        Self { document: &generation.document, snapshot: &generation.snapshot }
+    }
+}
+
+/// What a replacement comes to.
+#[derive(Debug, Default)]
+pub struct Merged {
+    pub edits: Vec<Edit>,
+    /// Some stored credential stays: the caller has not sent all of them anew.
+    pub kept: bool,
+}
+
+/// What a body says at the place of a secret.
+enum Incoming<'b> {
+    Absent,
+    /// `null`: take it away.
+    Cleared,
+    /// `""` and the like: how an unset secret is shown.
+    Empty,
+    Mask(&'b str),
+    Given(SecretRef),
+}
+
+fn incoming<'b>(value: Option<&'b Value>, field: &str) -> Result<Incoming<'b>, Refused> {
+    let Some(value) = value else { return Ok(Incoming::Absent) };
+    if matches!(value.kind, Kind::Null) {
+        return Ok(Incoming::Cleared);
+    }
+    if SecretRef::is_unset(value) {
+        return Ok(Incoming::Empty);
+    }
+    if let Some(text) = literal_text(value).filter(|text| is_mask_shaped(text)) {
+        return Ok(Incoming::Mask(text));
+    }
+    let mut problems = Problems::default();
+    match SecretRef::read(Node::root(value), &mut problems) {
+        Some(SecretRef::Sealed(_)) => {
+            Err(invalid("invalid_value", field, "a sealed value belongs to its place in the file and cannot be sent"))
+        }
+        Some(reference) => Ok(Incoming::Given(reference)),
+        None => {
+            let message = problems.0.first().map_or("not a secret", |problem| problem.message.as_str());
+            Err(invalid("invalid_value", field, message))
+        }
+    }
+}
+
+/// A refusal that names the field.
+pub fn invalid(code: &'static str, field: &str, message: impl Into<String>) -> Refused {
+    Refused::Invalid { code, field: field.to_owned(), message: message.into() }
+}
+
+fn dotted(field: &str, member: &str) -> String {
+    if field.is_empty() { member.to_owned() } else { format!("{field}.{member}") }
+}
+
+/// Whether the body's secrets are secrets at all, wherever they would go.
+pub fn well_formed(record: &Record, body: &Value, field: &str) -> Result<(), Refused> {
+    for member in members(body) {
+        let field = dotted(field, &member.name);
+        match record.shape(&member.name) {
+            Shape::Secret(_) => drop(incoming(Some(&member.value), &field)?),
+            Shape::Secrets(_) => {
+                for secret in members(&member.value) {
+                    incoming(Some(&secret.value), &dotted(&field, &secret.name))?;
+                }
+            }
+            Shape::Record(record) => well_formed(record, &member.value, &field)?,
+            Shape::Plain => {}
+        }
+    }
+    Ok(())
+}
+
+/// The body with every secret that it holds, or that is kept for it, replaced by a reference to
+/// nothing: for readers and checks that have no business with secrets.
+pub fn without_secrets(record: &Record, body: &Value, stored: Option<&Value>) -> Value {
+    let Kind::Object(written) = &body.kind else { return body.clone() };
+    let mut made = written.clone();
+    for member in &mut made {
+        let below = stored.and_then(|stored| stored.member(&member.name)).map(|m| &m.value);
+        match record.shape(&member.name) {
+            Shape::Secret(_) => blind(&mut member.value),
+            Shape::Secrets(_) => {
+                if let Kind::Object(secrets) = &mut member.value.kind {
+                    secrets.iter_mut().for_each(|secret| blind(&mut secret.value));
+                }
+            }
+            Shape::Record(record) => member.value = without_secrets(record, &member.value, below),
+            Shape::Plain => {}
+        }
+    }
+    for kept in stored.map(members).unwrap_or_default() {
+        let sent = made.iter_mut().find(|m| m.name == kept.name);
+        if matches!(record.shape(&kept.name), Shape::Secret(_)) && !SecretRef::is_unset(&kept.value) {
+            let mut kept = kept.clone();
+            blind(&mut kept.value);
+            match sent {
+                None => made.push(kept),
+                Some(sent) if SecretRef::is_unset(&sent.value) && !matches!(sent.value.kind, Kind::Null) => {
+                    *sent = kept
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Value { span: body.span.clone(), kind: Kind::Object(made) }
+}
+
+fn blind(value: &mut Value) {
+    if !SecretRef::is_unset(value) {
+        value.kind = Kind::Text("env.UNREAD".into());
+    }
+}
+
+/// The members of a new record, in the order in which the schema names them.
+pub fn made(
+    record: &Record,
+    order: &[&str],
+    body: &Value,
+    field: &str,
+    ground: Ground<'_>,
+) -> Result<Vec<(String, NewValue)>, Refused> {
+    let mut made = Vec::new();
+    for member in members(body).iter().filter(|m| !record.is_made_up(&m.name) && !matches!(m.value.kind, Kind::Null)) {
+        let field = dotted(field, &member.name);
+        let value = match record.shape(&member.name) {
+            Shape::Secret(role) => new_secret(&member.value, role, &field, ground)?,
+            Shape::Secrets(role) => {
+                let mut secrets = Vec::new();
+                for secret in members(&member.value) {
+                    let value = new_secret(&secret.value, role, &dotted(&field, &secret.name), ground)?;
+                    secrets.extend(value.map(|value| (secret.name.to_string(), value)));
+                }
+                object(secrets)
+            }
+            Shape::Record(record) => object(self::made(record, &[], &member.value, &field, ground)?),
+            Shape::Plain if says_default(record, &member.name, &member.value) => None,
+            Shape::Plain => Some(NewValue::from(&member.value)),
+        };
+        made.extend(value.map(|value| (member.name.to_string(), value)));
+    }
+    made.sort_by_key(|(name, _)| order.iter().position(|known| known == name));
+    Ok(made)
+}
+
+/// An object that would say nothing is not written.
+fn object(members: Vec<(String, NewValue)>) -> Option<NewValue> {
+    (!members.is_empty()).then_some(NewValue::Object(members))
+}
+
+fn says_default(record: &Record, member: &str, value: &Value) -> bool {
+    default_of(record, member).is_some_and(|default| default == plain(value))
+}
+
+fn default_of(record: &Record, member: &str) -> Option<Canon> {
+    Tree::parse(record.default_of(member)?).ok().map(|tree| plain(tree.root()))
+}
+
+fn new_secret(value: &Value, role: Role, field: &str, ground: Ground<'_>) -> Result<Option<NewValue>, Refused> {
+    match incoming(Some(value), field)? {
+        Incoming::Absent | Incoming::Cleared | Incoming::Empty => Ok(None),
+        Incoming::Mask(_) => Err(invalid("invalid_value", field, "this is a mask, not a secret")),
+        Incoming::Given(reference) => admitted(&reference, value, role, field, ground).map(Some),
+    }
+}
+
+/// The form in which a secret of a body goes into the file, if it may.
+fn admitted(
+    reference: &SecretRef,
+    value: &Value,
+    role: Role,
+    field: &str,
+    ground: Ground<'_>,
+) -> Result<NewValue, Refused> {
+    let Ground { document, snapshot } = ground;
+    match reference {
+        SecretRef::Literal(secret) if role == Role::Credential => Ok(NewValue::Secret(secret.clone())),
+        SecretRef::Literal(_) => {
+            let text = literal_text(value).unwrap_or_default();
+            if role == Role::Address {
+                address(text, field, document)?;
+            }
+            Ok(NewValue::text(text))
+        }
+        SecretRef::Env(_) | SecretRef::File(_) if !may_refer(document, &snapshot.management, reference) => {
+            let message = "an API body may not refer to this; add it to `management.references` in the file";
+            Err(invalid("reference_not_allowed", field, message))
+        }
+        SecretRef::Env(name) => Ok(NewValue::text(format!("env.{name}"))),
+        SecretRef::File(path) => {
+            let path = NewValue::text(path.to_string_lossy());
+            Ok(NewValue::Object(vec![("file".to_owned(), path)]))
+        }
+        SecretRef::Sealed(_) => Err(invalid("invalid_value", field, "a sealed value cannot be sent")),
+    }
+}
+
+/// An address that a body writes out must be one that API bodies may name.
+pub fn address(text: &str, field: &str, document: &Document) -> Result<(), Refused> {
+    let management = document.file.management.as_ref();
+    let allowed = management.and_then(|it| it.allowed_origins.as_deref()).unwrap_or_default();
+    origin::check(text, allowed).map_err(|what| invalid("address_not_allowed", field, what))
+}
+
+/// One record that stands in the file, and the body that shall replace it.
+pub struct Replacement<'a> {
+    pub record: &'static Record,
+    pub pointer: &'a str,
+    /// Dotted path inside the body.
+    pub field: &'a str,
+    pub stored: &'a Value,
+    pub body: &'a Value,
+    /// Canonical forms of both, by the record's own reader.
+    pub stored_canon: Option<&'a Canon>,
+    pub body_canon: Option<&'a Canon>,
+}
+
+impl Replacement<'_> {
+    /// Collects the edits that make the record say what the body says.
+    pub fn into_edits(self, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
+        for (name, shape) in self.record.members {
+            match shape {
+                Shape::Secret(role) => self.secret(name, *role, ground, out)?,
+                Shape::Secrets(role) => self.secrets(name, *role, ground, out)?,
+                Shape::Record(record) => self.below(name, record, ground, out)?,
+                Shape::Plain => {}
+            }
+        }
+        let names = members(self.stored).iter().chain(members(self.body)).map(|m| &*m.name);
+        let mut seen = Vec::new();
+        for name in names.filter(|name| matches!(self.record.shape(name), Shape::Plain)) {
+            if !self.record.is_made_up(name) && !seen.contains(&name) {
+                seen.push(name);
+                self.plain(name, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn of<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+        value.member(name).map(|member| &member.value)
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        self.record.kept.contains(&name)
+    }
+
+    fn plain(&self, name: &str, out: &mut Merged) {
+        let (stored, sent) = (Self::of(self.stored, name), Self::of(self.body, name));
+        if sent.is_none() && self.keeps(name) {
+            return;
+        }
+        let says = |canon: Option<&Canon>| match canon {
+            Some(Canon::Object(members)) => members.get(name).cloned().or_else(|| default_of(self.record, name)),
+            _ => default_of(self.record, name),
+        };
+        if says(self.stored_canon) == says(self.body_canon) {
+            return;
+        }
+        let pointer = pointer_to(self.pointer, name);
+        match (stored, sent.filter(|sent| !matches!(sent.kind, Kind::Null))) {
+            (_, Some(sent)) => out.edits.push(Edit::Set { pointer, value: NewValue::from(sent) }),
+            (Some(_), None) => out.edits.push(Edit::Remove { pointer }),
+            (None, None) => {}
+        }
+    }
+
+    fn secret(&self, name: &str, role: Role, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
+        let (stored, sent) = (Self::of(self.stored, name), Self::of(self.body, name));
+        let slot = Slot { pointer: pointer_to(self.pointer, name), field: dotted(self.field, name), role };
+        slot.replace(stored, sent, ground, out)
+    }
+
+    fn secrets(&self, name: &str, role: Role, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
+        let (pointer, field) = (pointer_to(self.pointer, name), dotted(self.field, name));
+        let stored = Self::of(self.stored, name);
+        let Some(sent) = Self::of(self.body, name) else {
+            out.kept |= role == Role::Credential && stored.is_some_and(|stored| !members(stored).is_empty());
+            return Ok(());
+        };
+        match (stored, &sent.kind) {
+            (Some(_), Kind::Null) => out.edits.push(Edit::Remove { pointer }),
+            (None, Kind::Null) => {}
+            (None, _) => {
+                let mut made = Vec::new();
+                for secret in members(sent) {
+                    let value = new_secret(&secret.value, role, &dotted(&field, &secret.name), ground)?;
+                    made.extend(value.map(|value| (secret.name.to_string(), value)));
+                }
+                out.edits.extend(object(made).map(|value| Edit::Set { pointer, value }));
+            }
+            (Some(stored), _) => {
+                for gone in members(stored).iter().filter(|m| sent.member(&m.name).is_none()) {
+                    out.edits.push(Edit::Remove { pointer: pointer_to(&pointer, &gone.name) });
+                }
+                for secret in members(sent) {
+                    let slot =
+                        Slot { pointer: pointer_to(&pointer, &secret.name), field: dotted(&field, &secret.name), role };
+                    slot.replace(Self::of(stored, &secret.name), Some(&secret.value), ground, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn below(&self, name: &str, record: &'static Record, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
+        let (pointer, field) = (pointer_to(self.pointer, name), dotted(self.field, name));
+        let stored = Self::of(self.stored, name).filter(|stored| !matches!(stored.kind, Kind::Null));
+        let sent = Self::of(self.body, name);
+        match (stored, sent) {
+            (Some(_), None) if self.keeps(name) => {
+                out.kept = true;
+            }
+            (Some(stored), None) if says_nothing(record, stored) => {}
+            (Some(_), None) => out.edits.push(Edit::Remove { pointer }),
+            (Some(_), Some(sent)) if matches!(sent.kind, Kind::Null) => out.edits.push(Edit::Remove { pointer }),
+            (Some(stored), Some(body)) => {
+                let canon = |canon: Option<&'_ Canon>| match canon {
+                    Some(Canon::Object(members)) => members.get(name).cloned(),
+                    _ => None,
+                };
+                let (stored_canon, body_canon) = (canon(self.stored_canon), canon(self.body_canon));
+                Replacement {
+                    record,
+                    pointer: &pointer,
+                    field: &field,
+                    stored,
+                    body,
+                    stored_canon: stored_canon.as_ref(),
+                    body_canon: body_canon.as_ref(),
+                }
+                .into_edits(ground, out)?;
+            }
+            (None, Some(sent)) => {
+                let made = made(record, &[], sent, &field, ground)?;
+                out.edits.extend(object(made).map(|value| Edit::Set { pointer, value }));
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether a record holds nothing but what is made up of others.
+fn says_nothing(record: &Record, stored: &Value) -> bool {
+    members(stored).iter().all(|member| record.is_made_up(&member.name))
+}
+
+/// The place of one secret.
+struct Slot {
+    pointer: String,
+    field: String,
+    role: Role,
+}
+
+impl Slot {
+    fn replace(
+        self,
+        stored: Option<&Value>,
+        sent: Option<&Value>,
+        ground: Ground<'_>,
+        out: &mut Merged,
+    ) -> Result<(), Refused> {
+        let set = stored.filter(|stored| !SecretRef::is_unset(stored));
+        match (incoming(sent, &self.field)?, set) {
+            (Incoming::Absent | Incoming::Empty, set) => out.kept |= set.is_some() && self.role == Role::Credential,
+            (Incoming::Cleared, _) => {
+                if stored.is_some() {
+                    out.edits.push(Edit::Remove { pointer: self.pointer });
+                }
+            }
+            (Incoming::Mask(shown), Some(set)) if mask(set, &self.pointer, ground) == shown => {
+                out.kept |= self.role == Role::Credential;
+            }
+            (Incoming::Mask(_), _) => {
+                let message =
+                    "this is not the mask of the stored value; send the secret itself, or leave the field out";
+                return Err(invalid("mask_mismatch", &self.field, message));
+            }
+            (Incoming::Given(_), Some(set)) if sent.map(SecretRef::canon) == Some(SecretRef::canon(set)) => {}
+            (Incoming::Given(reference), _) => {
+                let Some(sent) = sent else { return Ok(()) };
+                let value = admitted(&reference, sent, self.role, &self.field, ground)?;
+                out.edits.push(Edit::Set { pointer: self.pointer, value });
+            }
+        }
+        Ok(())
+    }
+}

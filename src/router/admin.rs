@@ -1,0 +1,145 @@
+//! The management paths: one row each, with method, pattern, scope and route.
+//!
+//! Router, handlers, OpenAPI document and the walk of the authentication test all read this table,
+//! so that none of them can know a path that the others do not. Decodes a captured segment once.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::{Matched, Side};
+use crate::project::Scope;
+
+/// One per row of [`ADMIN`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum AdminRoute {
+    ConfigStatus,
+    ConfigReload,
+    ConfigCheck,
+    Explain,
+    OpenApi,
+    AllKeys,
+    Providers,
+    ProviderCreate,
+    Provider,
+    ProviderPut,
+    ProviderDelete,
+    ProviderRefresh,
+    Keys,
+    KeyCreate,
+    Key,
+    KeyPut,
+    KeyDelete,
+    KeyRefresh,
+}
+
+/// A path of the management APIs.
+#[derive(Clone, Copy, Debug)]
+pub struct AdminRow {
+    pub method: &'static str,
+    /// Segments; `{provider}` and `{key_id}` stand for any one.
+    pub path: &'static str,
+    /// What it asks of its caller.
+    pub scope: Scope,
+    pub route: AdminRoute,
+}
+
+const fn row(method: &'static str, path: &'static str, route: AdminRoute) -> AdminRow {
+    AdminRow { method, path, scope: Scope::Management, route }
+}
+
+const PROVIDER: &str = "{provider}";
+const KEY_ID: &str = "{key_id}";
+
+/// Sorted by nothing: there are few and none shadows another.
+pub const ADMIN: &[AdminRow] = &[
+    row("GET", "/api/config/status", AdminRoute::ConfigStatus),
+    row("POST", "/api/config/reload", AdminRoute::ConfigReload),
+    row("POST", "/api/config/check", AdminRoute::ConfigCheck),
+    row("GET", "/api/explain", AdminRoute::Explain),
+    row("GET", "/api/openapi.json", AdminRoute::OpenApi),
+    row("GET", "/api/keys", AdminRoute::AllKeys),
+    row("GET", "/api/providers", AdminRoute::Providers),
+    row("POST", "/api/providers", AdminRoute::ProviderCreate),
+    row("GET", "/api/providers/{provider}", AdminRoute::Provider),
+    row("PUT", "/api/providers/{provider}", AdminRoute::ProviderPut),
+    row("DELETE", "/api/providers/{provider}", AdminRoute::ProviderDelete),
+    row("POST", "/api/providers/{provider}/refresh-models", AdminRoute::ProviderRefresh),
+    row("GET", "/api/providers/{provider}/keys", AdminRoute::Keys),
+    row("POST", "/api/providers/{provider}/keys", AdminRoute::KeyCreate),
+    row("GET", "/api/providers/{provider}/keys/{key_id}", AdminRoute::Key),
+    row("PUT", "/api/providers/{provider}/keys/{key_id}", AdminRoute::KeyPut),
+    row("DELETE", "/api/providers/{provider}/keys/{key_id}", AdminRoute::KeyDelete),
+    row("POST", "/api/providers/{provider}/keys/{key_id}/refresh-models", AdminRoute::KeyRefresh),
+];
+
+/// A management call: its row, and what its path names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminMatch<'p> {
+    pub route: AdminRoute,
+    pub scope: Scope,
+    /// Decoded once; empty where the row captures none.
+    pub provider: Cow<'p, str>,
+    pub key_id: Cow<'p, str>,
+}
+
+/// Matches a path below one of the management roots.
+pub(super) fn find<'p>(method: &Method, text: &'p str) -> Matched<'p> {
+    let wanted = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let mut pattern = None;
+    for row in ADMIN {
+        let Some(captures) = fits(row.path, text) else { continue };
+        if row.method == wanted {
+            let Some((provider, key_id)) = captures.decoded() else { return Matched::NotFound { side: Side::Admin } };
+            return Matched::Admin(AdminMatch { route: row.route, scope: row.scope, provider, key_id });
+        }
+        pattern = Some(row.path);
+    }
+    match pattern {
+        Some(pattern) => Matched::MethodNotAllowed { side: Side::Admin, allow: allowed(pattern).into() },
+        None => Matched::NotFound { side: Side::Admin },
+    }
+}
+
+/// The captured segments as they were sent.
+#[derive(Default)]
+struct Captures<'p> {
+    provider: &'p str,
+    key_id: &'p str,
+}
+
+impl<'p> Captures<'p> {
+    /// `None` where a segment is no text: nothing has such a name.
+    fn decoded(&self) -> Option<(Cow<'p, str>, Cow<'p, str>)> {
+        let decode = |raw: &'p str| percent_decode_str(raw).decode_utf8().ok();
+        Some((decode(self.provider)?, decode(self.key_id)?))
+    }
+}
+
+/// Segment by segment; neither side has an empty one.
+fn fits<'p>(pattern: &str, text: &'p str) -> Option<Captures<'p>> {
+    let (mut wanted, mut given) = (pattern.split('/'), text.split('/'));
+    let mut captures = Captures::default();
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(captures),
+            (Some(PROVIDER), Some(segment)) if !segment.is_empty() => captures.provider = segment,
+            (Some(KEY_ID), Some(segment)) if !segment.is_empty() => captures.key_id = segment,
+            (Some(word), Some(segment)) if word == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+/// The value of `allow` for the rows of one pattern.
+fn allowed(pattern: &str) -> String {
+    let mut methods = Vec::new();
+    for row in ADMIN.iter().filter(|row| row.path == pattern) {
+        methods.push(row.method);
+        if row.method == "GET" {
+            methods.push("HEAD");
+        }
+    }
+    methods.join(", ")
+}
