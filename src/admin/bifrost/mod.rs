@@ -7,6 +7,9 @@ mod keys;
 mod providers;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
