@@ -29,7 +29,7 @@ pub trait Prober: Send + Sync {
 /// One key.
 pub async fn key(admin: &Admin, prober: &dyn Prober, provider: &str, id: &str) -> Result<Response<Bytes>, ApiError> {
     let generation = admin.generation();
-    let (_, provider) = write::provider_with_keys(&generation.snapshot, provider)?;
+    let provider = write::provider_with_keys(&generation.snapshot, provider)?;
     let key = write::key(provider, id)?;
     Ok(answer_json(StatusCode::OK, &probe(admin, prober, key).await))
 }
@@ -37,7 +37,7 @@ pub async fn key(admin: &Admin, prober: &dyn Prober, provider: &str, id: &str) -
 /// All keys of a provider that could be used.
 pub async fn provider(admin: &Admin, prober: &dyn Prober, provider: &str) -> Result<Response<Bytes>, ApiError> {
     let generation = admin.generation();
-    let (_, provider) = write::provider(&generation.snapshot, provider)?;
+    let provider = write::provider(&generation.snapshot, provider)?;
     let mut keys = Vec::with_capacity(provider.keys.len());
     for some in provider.keys.chunks(PROBES_AT_ONCE_MAX) {
         let probes: Vec<_> = some.iter().map(|key| probe(admin, prober, key)).collect();

@@ -17,21 +17,21 @@ pub async fn apply(admin: &Admin, change: Box<dyn Change>) -> Result<Written, Ap
     Ok(answer.await.map_err(|_| ApiError::unavailable())??)
 }
 
-/// A provider of a snapshot, with its place.
-pub fn provider<'s>(snapshot: &'s Snapshot, name: &str) -> Result<(u32, &'s Provider), Refused> {
-    let at = snapshot.index.by_name.get(name).copied();
-    let found = at.and_then(|at| Some((at, &**snapshot.providers.get(at as usize)?)));
-    found.ok_or(Refused::NotFound { what: "provider" })
+/// A provider of a snapshot.
+pub fn provider<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Provider, Refused> {
+    let at = snapshot.index.by_name.get(name).and_then(|at| usize::try_from(*at).ok());
+    let found = at.and_then(|at| snapshot.providers.get(at));
+    found.map(|provider| &**provider).ok_or(Refused::NotFound { what: "provider" })
 }
 
 /// A provider that takes keys. One that takes none has a single key that stands nowhere in the file.
-pub fn provider_with_keys<'s>(snapshot: &'s Snapshot, name: &str) -> Result<(u32, &'s Provider), Refused> {
-    let (at, provider) = provider(snapshot, name)?;
+pub fn provider_with_keys<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Provider, Refused> {
+    let provider = provider(snapshot, name)?;
     if is_keyless(provider) {
         let message = "this provider takes no keys".to_owned();
         return Err(Refused::Invalid { code: "provider_is_keyless", field: "provider".to_owned(), message });
     }
-    Ok((at, provider))
+    Ok(provider)
 }
 
 pub fn is_keyless(provider: &Provider) -> bool {
@@ -46,42 +46,6 @@ pub fn key<'s>(provider: &'s Provider, id: &str) -> Result<&'s Key, Refused> {
 /// What stands in the file at a pointer of the same file's snapshot.
 pub fn stored<'d>(base: &Base<'d>, pointer: &str, what: &'static str) -> Result<&'d Value, Refused> {
     base.document.tree.find(pointer).ok_or(Refused::NotFound { what })
-}
-
-/// Routes with a target on the provider that some key can serve now and none could without `key`
-/// (without any of the provider's keys where it is `None`).
-pub fn routes_left_alone(snapshot: &Snapshot, at: u32, key: Option<&KeyId>) -> Vec<String> {
-    let keys = snapshot.providers.get(at as usize).map(|provider| provider.keys.as_slice()).unwrap_or_default();
-    let mut alone: Vec<String> = snapshot
-        .routes
-        .values()
-        .filter(|route| {
-            route.targets.iter().filter(|target| target.provider == at).any(|target| {
-                let serves = |it: &&Key| it.rule.allows(&target.model.folded());
-                let able = keys.iter().map(|key| &**key).filter(serves);
-                let stays = |it: &Key| key.is_some_and(|gone| it.id != *gone);
-                let (mut before, mut after) = (0, 0);
-                able.for_each(|it| {
-                    before += 1;
-                    after += usize::from(stays(it));
-                });
-                // Without any key of its own the target still names the provider.
-                after == 0 && (before > 0 || key.is_none())
-            })
-        })
-        .map(|route| route.name.to_string())
-        .collect();
-    alone.sort();
-    alone
-}
-
-/// The refusal of a delete that would leave routes alone.
-pub fn refuse_to_leave_alone(routes: &[String]) -> Result<(), Refused> {
-    if routes.is_empty() {
-        return Ok(());
-    }
-    let message = format!("these routes would be left without any key for a target: {}", routes.join(", "));
-    Err(Refused::Conflict { code: "in_use_by_routes", message })
 }
 
 /// Refuses new keys whose references lead nowhere: a client who just wrote them wants to know.

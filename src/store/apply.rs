@@ -114,6 +114,7 @@ impl Writer {
             return self.nothing_to_write(ground, now);
         }
         let (built, prepared) = self.compile_draft(&base, &plan, &text, seen, now)?;
+        change.accept(&built.compiled.snapshot).map_err(ApplyError::from)?;
         self.serial = self.serial.wrapping_add(1);
         let replaced = Replacement {
             disk: &*self.options.disk,

@@ -11,7 +11,7 @@ use crate::admin::etag::IfMatch;
 use crate::admin::merge::{Ground, Merged, Replacement, address, invalid, made, without_secrets};
 use crate::admin::shape::{DEPLOYMENTS, KEY, PROVIDER, members};
 use crate::admin::view::{DEPLOYMENT_HOLDERS, Lens, aliases, aliases_canon, keys_hash};
-use crate::admin::write::{all_resolved, key, provider_with_keys, refuse_to_leave_alone, routes_left_alone, stored};
+use crate::admin::write::{all_resolved, key, provider_with_keys, stored};
 use crate::config::edit::{Edit, NewValue, apply};
 use crate::config::file::KeyFile;
 use crate::config::problem::pointer_to;
@@ -40,7 +40,7 @@ pub struct CreateKey {
 
 impl Change for CreateKey {
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
-        let (_, provider) = provider_with_keys(base.snapshot, &self.provider)?;
+        let provider = provider_with_keys(base.snapshot, &self.provider)?;
         let at = pointer_to("/providers", &self.provider);
         let owner = stored(base, &at, "provider")?;
         self.if_match.admits(Some(keys_hash(provider)))?;
@@ -79,7 +79,7 @@ pub struct ReplaceKey {
 
 impl Change for ReplaceKey {
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
-        let (_, provider) = provider_with_keys(base.snapshot, &self.provider)?;
+        let provider = provider_with_keys(base.snapshot, &self.provider)?;
         let key = key(provider, &self.key_id)?;
         let old = stored(base, &key.pointer, "key")?;
         let owner = stored(base, &pointer_to("/providers", &self.provider), "provider")?;
@@ -179,11 +179,10 @@ pub struct DeleteKey {
 
 impl Change for DeleteKey {
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
-        let (at, provider) = provider_with_keys(base.snapshot, &self.provider)?;
+        let provider = provider_with_keys(base.snapshot, &self.provider)?;
         let key = key(provider, &self.key_id)?;
         stored(base, &key.pointer, "key")?;
         self.if_match.admits(Some(key.hash))?;
-        refuse_to_leave_alone(&routes_left_alone(base.snapshot, at, Some(&key.id)))?;
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.lens.key(key, Ground::from(base));
         Ok(Plan { edits: vec![Edit::Remove { pointer: key.pointer.clone() }], renewed: Vec::new() })
     }

@@ -57,7 +57,7 @@ pub fn provider(admin: &Admin, head: &HeaderMap, name: &str) -> Answer {
 }
 
 fn shown_provider(admin: &Admin, generation: &Generation, name: &str, head: Option<&HeaderMap>) -> Answer {
-    let (_, found) = write::provider(&generation.snapshot, name)?;
+    let found = write::provider(&generation.snapshot, name)?;
     let hash = hash_of(generation, found).ok_or_else(ApiError::provider_not_found)?;
     let none = HeaderMap::new();
     tagged(head.unwrap_or(&none), hash, || admin.lens.provider(found, Ground::from(generation)).unwrap_or_default())
@@ -71,7 +71,7 @@ fn hash_of(generation: &Generation, provider: &Provider) -> Option<ConfigHash> {
 /// `GET /api/providers/{provider}/keys`, in file order.
 pub fn keys(admin: &Admin, head: &HeaderMap, name: &str) -> Answer {
     let generation = admin.generation();
-    let (_, provider) = write::provider(&generation.snapshot, name)?;
+    let provider = write::provider(&generation.snapshot, name)?;
     tagged(head, keys_hash(provider), || {
         let keys = provider.keys.iter();
         let shown: Vec<Json> = keys.filter_map(|key| admin.lens.key(key, Ground::from(&*generation))).collect();
@@ -85,7 +85,7 @@ pub fn key(admin: &Admin, head: &HeaderMap, name: &str, id: &str) -> Answer {
 }
 
 fn shown_key(admin: &Admin, generation: &Generation, name: &str, id: &str, head: Option<&HeaderMap>) -> Answer {
-    let (_, provider) = write::provider(&generation.snapshot, name)?;
+    let provider = write::provider(&generation.snapshot, name)?;
     let key = write::key(provider, id)?;
     let none = HeaderMap::new();
     tagged(head.unwrap_or(&none), key.hash, || admin.lens.key(key, Ground::from(generation)).unwrap_or_default())

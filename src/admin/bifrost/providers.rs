@@ -9,14 +9,14 @@ use crate::admin::etag::IfMatch;
 use crate::admin::merge::{Ground, Merged, Replacement, address, made};
 use crate::admin::shape::{PROVIDER, members};
 use crate::admin::view::provider_hash;
-use crate::admin::write::{all_resolved, is_keyless, provider, refuse_to_leave_alone, routes_left_alone, stored};
+use crate::admin::write::{all_resolved, provider, stored};
 use crate::config::edit::{Edit, NewValue};
 use crate::config::file::ProviderFile;
 use crate::config::problem::pointer_to;
 use crate::config::read::FromConfig;
 use crate::config::syntax::{Kind, Value};
 use crate::id::KeyId;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, destination};
 use crate::store::{Base, Change, Plan, Refused};
 
 /// A provider that must not be there yet.
@@ -71,13 +71,8 @@ impl Change for PutProvider {
             body_canon: Some(&ProviderFile::canon(body)),
         }
         .into_edits(Ground::from(base), &mut merged)?;
-        // Of a keyless provider the headers are all that is secret; keys of others were not sent.
-        let renewed = match provider(base.snapshot, &self.name) {
-            Ok((_, provider)) if is_keyless(provider) && !merged.kept => {
-                provider.keys.iter().map(|key| key.id.to_string()).collect()
-            }
-            _ => Vec::new(),
-        };
+        // Its headers and its proxy's credentials; those of its keys were not sent.
+        let renewed = if merged.kept { Vec::new() } else { vec![destination::provider_id(&self.name)] };
         Ok(Plan { edits: merged.edits, renewed })
     }
 }
@@ -90,10 +85,9 @@ pub struct DeleteProvider {
 
 impl Change for DeleteProvider {
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
-        let (at, _) = provider(base.snapshot, &self.name)?;
+        provider(base.snapshot, &self.name)?;
         let pointer = pointer_to("/providers", &self.name);
         self.if_match.admits(Some(provider_hash(stored(base, &pointer, "provider")?)))?;
-        refuse_to_leave_alone(&routes_left_alone(base.snapshot, at, None))?;
         Ok(Plan { edits: vec![Edit::Remove { pointer }], renewed: Vec::new() })
     }
 }

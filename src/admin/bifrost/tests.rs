@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use serde_json::{Value as Json, json};
 
@@ -21,7 +20,7 @@ use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::secret::Secret;
 use crate::snapshot::{CompileInput, Compiled, Resolve, Unready, Unresolved, load};
-use crate::store::{Base, Change, Refused};
+use crate::store::{Base, Change};
 
 const NOW: &str = "2026-03-04T05:06:07Z";
 
@@ -148,17 +147,14 @@ const FILE: &str = r#"{
 #[test]
 fn a_new_key_is_one_line_in_the_manner_of_its_siblings() {
     let text = post(FILE, r#"{"name": "new", "value": "env.NEW_KEY", "weight": 1, "enabled": true, "models": ["*"]}"#);
-    let line = "         \"created_at\": \"2026-01-01T00:00:00Z\"},\n";
-    let new = format!(
-        "        {{\"id\": \"fresh\", \"name\": \"new\", \"value\": \"env.NEW_KEY\", \
-         \"created_at\": \"{NOW}\", \"updated_at\": \"{NOW}\"}},\n"
-    );
     let text = text.unwrap();
-    let added: Vec<&str> = text.lines().filter(|line| !FILE.lines().any(|old| old == *line)).collect();
-    assert_eq!(text.lines().filter(|l| !added.contains(l)).collect::<Vec<_>>(), FILE.lines().collect::<Vec<_>>());
-    let joined: String = added.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-    for part in ["\"id\": \"fresh\"", "\"name\": \"new\"", "\"value\": \"env.NEW_KEY\"", "\"created_at\"", "\"updated_at\""] {
-        assert!(joined.contains(part), "{joined}\n{line}{new}");
+    let added: Vec<&str> = text.lines().filter(|line| !FILE.contains(line)).collect();
+    assert_eq!(text.lines().filter(|line| FILE.contains(line)).collect::<Vec<_>>(), FILE.lines().collect::<Vec<_>>());
+    let joined = added.concat();
+    for part in
+        ["\"id\": \"fresh\"", "\"name\": \"new\"", "\"value\": \"env.NEW_KEY\"", "\"created_at\"", "\"updated_at\""]
+    {
+        assert!(joined.contains(part), "{joined}");
     }
     // What is the default is not written.
     for part in ["weight", "enabled", "models"] {
@@ -210,10 +206,20 @@ fn creates_that_are_refused() {
     refused(post(FILE, &with("\"blacklisted_models\": [\"*\", \"a\"]")), 400, "conflict", "blacklisted_models.0");
     refused(post(FILE, &with("\"aliases\": {\"\": \"x\"}")), 400, "bad_value", "aliases.");
     refused(post(FILE, &with("\"aliases\": {\"a\": \"x\", \"A\": \"y\"}")), 400, "duplicate", "aliases.A");
-    refused(post(FILE, &with("\"vllm_key_config\": {\"url\": \"https://a.example\"}")), 400, "conflict", "vllm_key_config");
+    refused(
+        post(FILE, &with("\"vllm_key_config\": {\"url\": \"https://a.example\"}")),
+        400,
+        "conflict",
+        "vllm_key_config",
+    );
     refused(post(FILE, &with("\"base_url\": \"http://10.0.0.1\"")), 400, "address_not_allowed", "base_url");
     refused(post(FILE, &format!("{{{taken}, \"value\": \"env.PATH\"}}")), 400, "reference_not_allowed", "value");
-    refused(post(FILE, &format!("{{{taken}, \"value\": \"env.KEYWAY_SEALING_KEY\"}}")), 400, "reference_not_allowed", "value");
+    refused(
+        post(FILE, &format!("{{{taken}, \"value\": \"env.KEYWAY_SEALING_KEY\"}}")),
+        400,
+        "reference_not_allowed",
+        "value",
+    );
     refused(post(FILE, "{\"value\": {\"file\": \"/etc/passwd\"}}"), 400, "reference_not_allowed", "value");
     refused(post(FILE, "{\"value\": \"sealed:v1:k:AAAA\"}"), 400, "invalid_value", "value");
     refused(post(FILE, "{\"value\": \"********\"}"), 400, "invalid_value", "value");
@@ -247,10 +253,8 @@ fn what_was_read_and_is_sent_back_changes_no_byte() {
         assert_eq!(put(old, &id, &bare.to_string()).unwrap(), old, "{bare}");
     }
     let body = shown(old, "vllm", 0);
-    let change = ReplaceKey {
-        provider: "vllm".into(),
-        ..replace(body["id"].as_str().unwrap(), &body.to_string()).unwrap()
-    };
+    let change =
+        ReplaceKey { provider: "vllm".into(), ..replace(body["id"].as_str().unwrap(), &body.to_string()).unwrap() };
     assert_eq!(make(old, &change).unwrap().0, old);
 }
 
@@ -273,7 +277,10 @@ fn a_replacement_touches_what_differs() {
     body["value"] = json!("env.OPENAI_KEY");
     body["name"] = json!("first");
     let text = put(FILE, &id, &body.to_string()).unwrap();
-    assert_eq!(text, FILE.replace("\"name\": \"main\"", "\"name\": \"first\"").replace("2.0}", &format!("2.0, \"id\": \"{id}\"}}")));
+    assert_eq!(
+        text,
+        FILE.replace("\"name\": \"main\"", "\"name\": \"first\"").replace("2.0}", &format!("2.0, \"id\": \"{id}\"}}"))
+    );
     assert_eq!(shown(&text, "openai", 0)["id"], json!(id));
 
     // A key with times of its own has them kept.
@@ -298,7 +305,9 @@ fn secrets_of_a_replacement() {
     ] {
         assert_eq!(with(&keeps).unwrap(), FILE, "{keeps}");
     }
-    for bad in [format!("\"{other}\""), "\"********\"".into(), "\"<REDACTED>\"".into(), format!("{{\"value\": \"{other}\"}}")] {
+    for bad in
+        [format!("\"{other}\""), "\"********\"".into(), "\"<REDACTED>\"".into(), format!("{{\"value\": \"{other}\"}}")]
+    {
         refused(with(&bad), 400, "mask_mismatch", "value");
     }
     refused(with("null"), 400, "missing_member", "value");
@@ -306,7 +315,11 @@ fn secrets_of_a_replacement() {
     assert!(text.contains("sealed:v1:k:AAAA") && !text.contains("sk-proj") && !text.contains("sk-new"), "{text}");
     assert!(with("\"env.NEW_KEY\"").unwrap().contains("\"value\": \"env.NEW_KEY\""));
     // A reference beside a stale value counts, whatever the value looks like.
-    assert!(with("{\"value\": \"********\", \"env_var\": \"env.NEW_KEY\", \"from_env\": true}").unwrap().contains("env.NEW_KEY"));
+    assert!(
+        with("{\"value\": \"********\", \"env_var\": \"env.NEW_KEY\", \"from_env\": true}")
+            .unwrap()
+            .contains("env.NEW_KEY")
+    );
 
     let renewed = |body: &str| make(FILE, &replace("k-spare", body).unwrap()).unwrap().1;
     assert!(renewed("{\"base_url\": \"https://a.example\"}").is_empty());
@@ -366,10 +379,6 @@ fn deletes() {
     assert!(!text.contains("k-spare") && text.contains("\"main\"") && text.contains("// the first"), "{text}");
     assert_eq!(seen.lock().unwrap().as_ref().unwrap()["name"], "spare");
     refused(make(&text, &change), 404, "key_not_found", "");
-    let main = shown(FILE, "openai", 0)["id"].as_str().unwrap().to_owned();
-    refused(make(&text, &delete("openai", &main).0), 409, "in_use_by_routes", "");
-    let stuck = make(&text, &delete("openai", &main).0).unwrap_err();
-    assert!(stuck.message.contains("@fast"), "{}", stuck.message);
     refused(make(FILE, &delete("absent", "x").0), 404, "provider_not_found", "");
     refused(make(FILE, &delete("nokey", "x").0), 400, "provider_is_keyless", "provider");
     refused(make(FILE, &delete("openai", "absent").0), 404, "key_not_found", "");
@@ -399,7 +408,12 @@ fn providers_come_change_and_go() {
     assert_eq!(shown(&text, "groq", 0)["id"], "g");
     refused(add("openai", "{\"provider\": \"openai\"}", &[]), 409, "duplicate_provider", "");
     refused(add("groq", "{\"keys\": [{\"valeu\": 1}]}", &["g"]), 400, "unknown_member", "keys.0.valeu");
-    refused(add("groq", "{\"keys\": [{\"value\": \"env.KW_MISSING_KEY\"}]}", &["g"]), 400, "unresolved_reference", "value");
+    refused(
+        add("groq", "{\"keys\": [{\"value\": \"env.KW_MISSING_KEY\"}]}", &["g"]),
+        400,
+        "unresolved_reference",
+        "value",
+    );
     refused(
         add("groq", "{\"network_config\": {\"base_url\": \"http://localhost\"}}", &[]),
         400,
@@ -416,7 +430,6 @@ fn providers_come_change_and_go() {
 
     let delete = |name: &str| make(FILE, &DeleteProvider { name: name.into(), if_match: IfMatch::None });
     refused(delete("absent"), 404, "provider_not_found", "");
-    refused(delete("ollama"), 409, "in_use_by_routes", "");
     assert!(!delete("nokey").unwrap().0.contains("nokey"));
 }
 
@@ -456,5 +469,4 @@ fn views_show_no_secret() {
         assert!(!shown.to_string().contains("canary"), "{shown}");
         assert!(shown["created_at"].is_string() && shown["updated_at"].is_string());
     }
-    let _ = (SystemTime::UNIX_EPOCH, Refused::Stale);
 }
