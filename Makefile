@@ -81,10 +81,12 @@ $(CACHE)/cargo-deny/bin/cargo-deny:
 # --- Generated files and numbers -----------------------------------------------------------------
 
 .PHONY: schema
-schema: ## write schemas/config.schema.json from the types
+schema: ## write schemas/ from the types and the table of management routes
 	@mkdir -p schemas '$(CACHE)'
 	cargo run --locked --quiet -- schema > '$(CACHE)/config.schema.json'
 	mv '$(CACHE)/config.schema.json' schemas/config.schema.json
+	cargo run --locked --quiet -- schema --openapi > '$(CACHE)/openapi.json'
+	mv '$(CACHE)/openapi.json' schemas/openapi.json
 
 .PHONY: bench
 bench: ## keyway against a bare hyper proxy, in alternation; about three minutes on two cores

@@ -1,6 +1,448 @@
-//! placeholder
+//! The OpenAPI document of all management routes, made of the router's table and of the schemas of
+//! the records that read bodies and file alike. Served, printed by `keyway schema --openapi`, and
+//! committed; a test fails when the committed one is stale.
+
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::json as answer_json;
+use crate::router::{ADMIN, AdminRoute, AdminRow};
+
+/// What the table does not say of a route.
+struct Operation {
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    /// Component of the body.
+    body: Option<&'static str>,
+    /// Component of the answer.
+    answer: &'static str,
+    /// Query parameters: name, whether it must be there, what it is.
+    query: &'static [(&'static str, bool, &'static str)],
+    /// Conditions that may be sent: a state that is known, one that is expected.
+    tagged: Tagged,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tagged {
+    No,
+    IfNoneMatch,
+    IfMatch,
+}
+
+const READ: Operation = Operation {
+    id: "",
+    tag: "Keys",
+    summary: "",
+    body: None,
+    answer: "Object",
+    query: &[],
+    tagged: Tagged::IfNoneMatch,
+};
+const WRITE: Operation = Operation { tagged: Tagged::IfMatch, ..READ };
+const CONFIG: Operation = Operation { tag: "Config", tagged: Tagged::No, ..READ };
+
+fn operation(route: AdminRoute) -> Operation {
+    match route {
+        AdminRoute::ConfigStatus => {
+            Operation { id: "getConfigStatus", summary: "What runs, what is on disk, what went wrong last", ..CONFIG }
+        }
+        AdminRoute::ConfigReload => Operation {
+            id: "reloadConfig",
+            summary: "Read the file and every reference again, and wait for the outcome",
+            answer: "Reload",
+            ..CONFIG
+        },
+        AdminRoute::ConfigCheck => Operation {
+            id: "checkConfig",
+            summary: "Check a document as a config, comments and all, without resolving a reference",
+            body: Some("Document"),
+            answer: "Check",
+            ..CONFIG
+        },
+        AdminRoute::Explain => Operation {
+            id: "explainModel",
+            summary: "Which keys could serve a model, in which order and with which shares, and which not and why",
+            answer: "Explanation",
+            query: &[
+                ("model", true, "As a caller would write it: a name, provider/model or @route"),
+                ("project", false, "Id of a project: only what it may use counts"),
+            ],
+            ..CONFIG
+        },
+        AdminRoute::OpenApi => Operation { id: "getOpenApi", summary: "This document", ..CONFIG },
+        AdminRoute::AllKeys => Operation {
+            id: "listAllKeys",
+            summary: "All keys of all providers, in short",
+            answer: "KeyEntries",
+            ..READ
+        },
+        AdminRoute::Keys => Operation { id: "listProviderKeys", summary: "Keys of a provider", answer: "Keys", ..READ },
+        AdminRoute::Key => Operation { id: "getProviderKey", summary: "A key", answer: "KeyView", ..READ },
+        AdminRoute::KeyCreate => Operation {
+            id: "createProviderKey",
+            summary: "Create a key; its id is made where none is sent",
+            body: Some("Key"),
+            answer: "KeyView",
+            ..WRITE
+        },
+        AdminRoute::KeyPut => Operation {
+            id: "updateProviderKey",
+            summary: "Replace a key; a secret that is left out, or sent as its mask, stays",
+            body: Some("Key"),
+            answer: "KeyView",
+            ..WRITE
+        },
+        AdminRoute::KeyDelete => {
+            Operation { id: "deleteProviderKey", summary: "Delete a key; answers with it", answer: "KeyView", ..WRITE }
+        }
+        AdminRoute::KeyRefresh => Operation {
+            id: "refreshKeyModels",
+            summary: "Ask the upstream for its models with this key",
+            answer: "Probe",
+            tagged: Tagged::No,
+            ..READ
+        },
+        _ => of_providers(route),
+    }
+}
+
+fn of_providers(route: AdminRoute) -> Operation {
+    let read = Operation { tag: "Providers", answer: "ProviderView", ..READ };
+    let write = Operation { tagged: Tagged::IfMatch, ..read };
+    match route {
+        AdminRoute::Provider => Operation { id: "getProvider", summary: "A provider without its keys", ..read },
+        AdminRoute::ProviderCreate => Operation {
+            id: "createProvider",
+            summary: "Create a provider, with keys or without",
+            body: Some("NewProvider"),
+            tagged: Tagged::No,
+            ..write
+        },
+        AdminRoute::ProviderPut => Operation {
+            id: "putProvider",
+            summary: "Create a provider, or replace its settings; its keys stay",
+            body: Some("ProviderSettings"),
+            ..write
+        },
+        AdminRoute::ProviderDelete => {
+            Operation { id: "deleteProvider", summary: "Delete a provider with its keys", answer: "Named", ..write }
+        }
+        AdminRoute::ProviderRefresh => Operation {
+            id: "refreshProviderModels",
+            summary: "Ask the upstream for its models with each key",
+            answer: "Probes",
+            tagged: Tagged::No,
+            ..read
+        },
+        _ => Operation { id: "listProviders", summary: "All providers by name", answer: "Providers", ..read },
+    }
+}
+
+/// `GET /api/openapi.json`.
 pub fn answer() -> Response<Bytes> {
-    Response::new(Bytes::new())
+    answer_json(StatusCode::OK, &document())
+}
+
+/// The whole document.
+pub fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for row in ADMIN {
+        let path = paths.entry(row.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(row.method.to_ascii_lowercase(), described(row));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "keyway management",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Every write is a minimal diff of config.json and is answered when it serves.",
+            "license": {"name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE")},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"managementKey": []}],
+        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"managementKey": {
+                "type": "http", "scheme": "bearer",
+                "description": "A key of `management.keys`. Without that member the routes answer on this machine alone.",
+            }},
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn described(row: &AdminRow) -> Value {
+    let Operation { id, tag, summary, body, answer, query, tagged } = operation(row.route);
+    let captures: Vec<&str> = row.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')).collect();
+    let mut parameters: Vec<Value> = captures
+        .iter()
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
+        .collect();
+    parameters.extend(query.iter().map(|(name, required, text)| {
+        let schema = json!({"type": "string", "minLength": u8::from(*required)});
+        json!({"name": name, "in": "query", "required": required, "description": text, "schema": schema})
+    }));
+    let condition = match tagged {
+        Tagged::No => None,
+        Tagged::IfNoneMatch => Some(("If-None-Match", "304 where the state is still this one")),
+        Tagged::IfMatch => Some(("If-Match", "412 where the state is no longer this one")),
+    };
+    parameters.extend(condition.map(|(name, text)| {
+        json!({"name": name, "in": "header", "required": false, "description": text, "schema": {"type": "string"}})
+    }));
+    let mut described = json!({
+        "operationId": id, "tags": [tag], "summary": summary,
+        "responses": responses(row, answer, tagged, body.is_some() || !query.is_empty(), !captures.is_empty()),
+    });
+    if let Some(members) = described.as_object_mut() {
+        if !parameters.is_empty() {
+            members.insert("parameters".to_owned(), parameters.into());
+        }
+        if let Some(name) = body {
+            let content = json!({"application/json": {"schema": reference(name)}});
+            members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+        }
+    }
+    described
+}
+
+fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_captures: bool) -> Value {
+    let error =
+        |text: &str| json!({"description": text, "content": {"application/json": {"schema": reference("Error")}}});
+    let mut good = json!({"description": "Done", "content": {"application/json": {"schema": reference(answer)}}});
+    if tagged != Tagged::No && answer != "Named" && row.method != "DELETE" {
+        good["headers"] = json!({"ETag": {"description": "The config_hash, in quotes", "schema": {"type": "string"}}});
+    }
+    let writes = tagged == Tagged::IfMatch || row.route == AdminRoute::ProviderCreate;
+    let rows = [
+        ("304", tagged == Tagged::IfNoneMatch, None),
+        ("400", has_input || has_captures, Some("The request is wrong; error.param names the member")),
+        ("401", true, Some("No management key, or a wrong one")),
+        ("403", true, Some("A project's key, or a caller from elsewhere where no keys are configured")),
+        ("404", has_captures || !row.path.starts_with("/api/config"), Some("There is no such thing")),
+        ("409", writes, Some("In the way of another, or the file cannot be written now")),
+        ("412", tagged == Tagged::IfMatch, Some("The state is not the expected one")),
+        ("413", has_input, Some("The body is too large")),
+        ("415", has_input, Some("Not application/json")),
+        ("500", writes, Some("The disk failed; nothing has changed")),
+        ("503", true, Some("Too many requests at the same time, or the process is ending")),
+        ("507", writes, Some("The disk is full; nothing has changed")),
+    ];
+    let mut responses = Map::from_iter([("200".to_owned(), good)]);
+    for (status, wanted, text) in rows {
+        if wanted {
+            let response = text.map_or_else(|| json!({"description": "Known already"}), error);
+            responses.insert(status.to_owned(), response);
+        }
+    }
+    responses.into()
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// Components: those of the file's schema that bodies use, and the shapes of answers.
+fn schemas() -> Value {
+    let mut file = crate::config::schema();
+    let mut all = Map::new();
+    if let Some(Value::Object(definitions)) = file.get_mut("$defs").map(Value::take) {
+        for (name, mut definition) in definitions {
+            adapt(&mut definition);
+            all.insert(name, definition);
+        }
+    }
+    let provider = all.remove("Provider").unwrap_or_default();
+    all.insert("NewProvider".to_owned(), settings(&provider, &["name", "provider"]));
+    let mut put = settings(&provider, &["name"]);
+    if let Some(members) = put.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        members.remove("keys");
+    }
+    all.insert("ProviderSettings".to_owned(), put);
+    if let Value::Object(answers) = answers() {
+        all.extend(answers);
+    }
+    let used = used(&all);
+    all.retain(|name, _| used.contains(name));
+    all.into()
+}
+
+/// A body's provider: what a client got and sends back may stand beside the file's members.
+fn settings(provider: &Value, names: &[&str]) -> Value {
+    let mut settings = provider.clone();
+    if let Some(members) = settings.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        for name in names {
+            let text = json!({"type": ["string", "null"], "minLength": 1, "description": "Name of the provider."});
+            members.insert((*name).to_owned(), text);
+        }
+        for name in ["provider_status", "status", "description", "config_hash"] {
+            members.insert(name.to_owned(), json!({"description": "Ignored."}));
+        }
+    }
+    settings
+}
+
+/// References into components, and `null` for what may be left out: clients in typed languages send
+/// it. Not for lists: which of "all" and "none" was meant must not be guessed.
+fn adapt(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(adapt),
+        Value::Object(members) => {
+            if let Some(Value::String(target)) = members.get_mut("$ref") {
+                *target = target.replace("#/$defs/", "#/components/schemas/");
+            }
+            members.values_mut().for_each(adapt);
+            let required = members.get("required").cloned().unwrap_or_default();
+            let is_required = |name: &str| required.as_array().is_some_and(|names| names.iter().any(|it| it == name));
+            for (name, property) in members.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+                if !is_required(name) && property.get("type").and_then(Value::as_str) != Some("array") {
+                    *property = json!({"anyOf": [property.take(), {"type": "null"}]});
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Names of the components that some route leads to.
+fn used(all: &Map<String, Value>) -> std::collections::BTreeSet<String> {
+    fn visit(schema: &Value, all: &Map<String, Value>, found: &mut std::collections::BTreeSet<String>) {
+        match schema {
+            Value::Array(items) => items.iter().for_each(|item| visit(item, all, found)),
+            Value::Object(members) => {
+                if let Some(name) = members.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next())
+                    && found.insert(name.to_owned())
+                    && let Some(target) = all.get(name)
+                {
+                    visit(target, all, found);
+                }
+                members.values().for_each(|member| visit(member, all, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = std::collections::BTreeSet::new();
+    for row in ADMIN {
+        let Operation { body, answer, .. } = operation(row.route);
+        for name in body.into_iter().chain([answer, "Error"]) {
+            visit(&reference(name), all, &mut found);
+        }
+    }
+    found
+}
+
+fn answers() -> Value {
+    let text = || json!({"type": "string"});
+    let list = |name: &str| json!({"type": "array", "items": reference(name)});
+    let object = |required: &[&str], properties: Value| json!({"type": "object", "required": required, "properties": properties});
+    let status = json!({"enum": [
+        "unknown", "success", "list_models_failed", "env_missing", "file_unreadable", "sealed_unreadable", "incomplete",
+        "unauthorized", "cooling", "disabled",
+    ]});
+    json!({
+        "Object": {"type": "object"},
+        "Document": {"description": "A config.json; comments and trailing commas are accepted."},
+        "SecretView": object(&["value", "env_var", "from_env"], json!({
+            "value": {"type": "string", "description": "A mask, or empty for a reference."},
+            "env_var": text(), "from_env": {"type": "boolean"}, "file": text(),
+        })),
+        "KeyView": object(
+            &["id", "name", "value", "models", "blacklisted_models", "weight", "priority", "aliases", "enabled",
+              "use_for_batch_api", "config_hash", "status", "description", "created_at", "updated_at"],
+            json!({
+                "id": text(), "name": text(), "value": reference("SecretView"), "base_url": reference("SecretView"),
+                "models": {"type": "array", "items": text()}, "blacklisted_models": {"type": "array", "items": text()},
+                "weight": {"type": "number", "minimum": 0}, "priority": {"type": "integer", "minimum": 0, "maximum": 1000},
+                "aliases": {"type": "object"}, "enabled": {"type": "boolean"}, "use_for_batch_api": {"type": "boolean"},
+                "config_hash": text(), "status": status, "description": text(),
+                "created_at": {"type": "string", "format": "date-time"},
+                "updated_at": {"type": "string", "format": "date-time"},
+            }),
+        ),
+        "Keys": object(&["keys", "total"], json!({"keys": list("KeyView"), "total": {"type": "integer"}})),
+        "KeyEntry": object(&["key_id", "name", "provider", "models"], json!({
+            "key_id": text(), "name": text(), "provider": text(), "models": {"type": "array", "items": text()},
+        })),
+        "KeyEntries": list("KeyEntry"),
+        "ProviderView": object(&["name", "provider_status", "status", "description", "config_hash"], json!({
+            "name": text(), "provider_status": {"enum": ["active", "error"]}, "status": status,
+            "description": text(), "config_hash": text(),
+        })),
+        "Providers": object(
+            &["providers", "total"],
+            json!({"providers": list("ProviderView"), "total": {"type": "integer"}}),
+        ),
+        "Named": object(&["name"], json!({"name": text()})),
+        "Probe": object(&["provider", "key_id", "key", "status", "description", "error", "models", "total"], json!({
+            "provider": text(), "key_id": text(), "key": text(), "status": status, "description": text(),
+            "error": {"enum": ["unauthorized", "unreachable", "timeout", "unexpected", null]},
+            "models": {"type": "array", "items": text()}, "total": {"type": "integer"},
+        })),
+        "Probes": object(
+            &["provider", "keys", "total"],
+            json!({"provider": text(), "keys": list("Probe"), "total": {"type": "integer"}}),
+        ),
+        "Problem": object(&["severity", "code", "pointer", "line", "column", "message"], json!({
+            "severity": {"enum": ["error", "warning"]}, "code": text(), "pointer": text(),
+            "line": {"type": "integer"}, "column": {"type": "integer"}, "message": text(),
+            "hint": {"type": ["string", "null"]},
+        })),
+        "Check": object(&["valid", "hash", "problems"], json!({
+            "valid": {"type": "boolean"}, "hash": text(), "problems": list("Problem"),
+        })),
+        "Reload": object(&["at", "result", "generation", "problems", "took_ms"], json!({
+            "at": text(), "result": {"enum": ["applied", "unchanged", "refused"]}, "generation": {"type": "integer"},
+            "hash": {"type": ["string", "null"]}, "problems": list("Problem"), "took_ms": {"type": "integer"},
+        })),
+        "Explanation": object(&["model", "project", "generation", "keys"], json!({
+            "model": text(), "project": {"type": ["string", "null"]}, "generation": {"type": "integer"},
+            "keys": {"type": "array", "items": {"type": "object"}},
+        })),
+        "Error": object(&["event_id", "type", "is_bifrost_error", "status_code", "error", "extra_fields"], json!({
+            "event_id": {"type": "string", "description": "Equal to the header x-request-id."},
+            "type": text(), "is_bifrost_error": {"type": "boolean"}, "status_code": {"type": "integer"},
+            "error": object(&["type", "code", "message", "param", "event_id"], json!({
+                "type": text(), "code": text(), "message": text(), "param": text(), "event_id": text(),
+            })),
+            "extra_fields": {"type": "object"},
+        })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_document_is_fresh() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/openapi.json");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == format!("{:#}\n", document()), "stale: run `make schema`");
+    }
+
+    #[test]
+    fn every_route_is_described_once_and_every_reference_leads_somewhere() {
+        let document = document();
+        let mut ids = BTreeSet::new();
+        for row in ADMIN {
+            let described = &document["paths"][row.path][row.method.to_ascii_lowercase()];
+            let id = described["operationId"].as_str().unwrap();
+            assert!(!id.is_empty() && ids.insert(id.to_owned()), "{} {}", row.method, row.path);
+            assert!(described["responses"]["401"].is_object() && !described["summary"].as_str().unwrap().is_empty());
+        }
+        let text = document.to_string();
+        for part in text.split("#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(document["components"]["schemas"][name].is_object(), "{name}");
+        }
+        assert!(!text.contains("$defs"), "a reference into the file's schema");
+        assert!(document["components"]["schemas"]["Server"].is_null(), "a component that no route uses");
+    }
 }

@@ -1,4 +1,5 @@
-//! `keyway schema`: the JSON Schema of config.json, from the types that read it.
+//! `keyway schema`: the JSON Schema of config.json, from the types that read it, or the OpenAPI
+//! document of the management routes.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,9 +17,16 @@ pub struct Args {
     /// The config beside which to write; else KEYWAY_CONFIG, else the one in this directory.
     #[arg(long, env = "KEYWAY_CONFIG", value_name = "PATH")]
     config: Option<PathBuf>,
+    /// Print the OpenAPI document of the management routes instead.
+    #[arg(long, conflicts_with = "write")]
+    openapi: bool,
 }
 
 pub fn run(args: &Args) -> ExitCode {
+    if args.openapi {
+        print(&format!("{:#}\n", crate::admin::openapi::document()));
+        return ExitCode::SUCCESS;
+    }
     let text = format!("{:#}\n", crate::config::schema());
     if !args.write {
         print(&text);
