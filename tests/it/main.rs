@@ -9,6 +9,7 @@ mod architecture;
 mod cli;
 mod dispatch;
 mod import;
+mod management;
 mod projects;
 mod relay;
 mod reload;
