@@ -26,7 +26,7 @@ where
     is_json(head)?;
     let cap = bytes_max.min(limits.request_body_bytes_max);
     let chunks = read_held(body, cap, limits.body_timeout, |_| ()).await?;
-    let mut bytes = Vec::with_capacity(usize::try_from(chunks.len()).unwrap_or_default());
+    let mut bytes = Vec::with_capacity(chunks.len());
     for chunk in chunks.iter() {
         bytes.extend_from_slice(chunk);
     }

@@ -214,10 +214,13 @@ fn described(row: &AdminRow) -> Value {
 fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_captures: bool) -> Value {
     let error =
         |text: &str| json!({"description": text, "content": {"application/json": {"schema": reference("Error")}}});
-    let mut good = json!({"description": "Done", "content": {"application/json": {"schema": reference(answer)}}});
-    if tagged != Tagged::No && answer != "Named" && row.method != "DELETE" {
-        good["headers"] = json!({"ETag": {"description": "The config_hash, in quotes", "schema": {"type": "string"}}});
-    }
+    let content = json!({"application/json": {"schema": reference(answer)}});
+    let good = if tagged == Tagged::No || answer == "Named" || row.method == "DELETE" {
+        json!({"description": "Done", "content": content})
+    } else {
+        let tag = json!({"description": "The config_hash, in quotes", "schema": {"type": "string"}});
+        json!({"description": "Done", "headers": {"ETag": tag}, "content": content})
+    };
     let writes = tagged == Tagged::IfMatch || row.route == AdminRoute::ProviderCreate;
     let rows = [
         ("304", tagged == Tagged::IfNoneMatch, None),
@@ -264,9 +267,7 @@ fn schemas() -> Value {
         members.remove("keys");
     }
     all.insert("ProviderSettings".to_owned(), put);
-    if let Value::Object(answers) = answers() {
-        all.extend(answers);
-    }
+    all.extend(answers().map(|(name, schema)| (name.to_owned(), schema)));
     let used = used(&all);
     all.retain(|name, _| used.contains(name));
     all.into()
@@ -336,82 +337,193 @@ fn used(all: &Map<String, Value>) -> std::collections::BTreeSet<String> {
     found
 }
 
-fn answers() -> Value {
-    let text = || json!({"type": "string"});
-    let list = |name: &str| json!({"type": "array", "items": reference(name)});
-    let object = |required: &[&str], properties: Value| json!({"type": "object", "required": required, "properties": properties});
-    let status = json!({"enum": [
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn texts() -> Value {
+    json!({"type": "array", "items": text()})
+}
+
+fn whole() -> Value {
+    json!({"type": "integer"})
+}
+
+fn list(name: &str) -> Value {
+    json!({"type": "array", "items": reference(name)})
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// Shapes of answers.
+fn answers() -> [(&'static str, Value); 18] {
+    [
+        ("Object", json!({"type": "object"})),
+        ("Document", json!({"description": "A config.json; comments and trailing commas are accepted."})),
+        ("SecretView", secret_view()),
+        ("KeyView", key_view()),
+        ("Keys", object(&["keys", "total"], json!({"keys": list("KeyView"), "total": whole()}))),
+        ("KeyEntry", key_entry()),
+        ("KeyEntries", list("KeyEntry")),
+        ("ProviderView", provider_view()),
+        ("Providers", object(&["providers", "total"], json!({"providers": list("ProviderView"), "total": whole()}))),
+        ("Named", object(&["name"], json!({"name": text()}))),
+        ("Probe", probe()),
+        (
+            "Probes",
+            object(
+                &["provider", "keys", "total"],
+                json!({"provider": text(), "keys": list("Probe"), "total": whole()}),
+            ),
+        ),
+        ("Problem", problem()),
+        (
+            "Check",
+            object(
+                &["valid", "hash", "problems"],
+                json!({"valid": {"type": "boolean"}, "hash": text(), "problems": list("Problem")}),
+            ),
+        ),
+        ("Reload", reload()),
+        ("Explained", explained()),
+        (
+            "Explanation",
+            object(
+                &["model", "project", "generation", "keys"],
+                json!({
+                    "model": text(), "project": {"type": ["string", "null"]}, "generation": whole(),
+                    "keys": list("Explained"),
+                }),
+            ),
+        ),
+        ("Error", error()),
+    ]
+}
+
+fn status() -> Value {
+    json!({"enum": [
         "unknown", "success", "list_models_failed", "env_missing", "file_unreadable", "sealed_unreadable", "incomplete",
         "unauthorized", "cooling", "disabled",
-    ]});
-    json!({
-        "Object": {"type": "object"},
-        "Document": {"description": "A config.json; comments and trailing commas are accepted."},
-        "SecretView": object(&["value", "env_var", "from_env"], json!({
+    ]})
+}
+
+fn secret_view() -> Value {
+    object(
+        &["value", "env_var", "from_env"],
+        json!({
             "value": {"type": "string", "description": "A mask, or empty for a reference."},
             "env_var": text(), "from_env": {"type": "boolean"}, "file": text(),
-        })),
-        "KeyView": object(
-            &["id", "name", "value", "models", "blacklisted_models", "weight", "priority", "aliases", "enabled",
-              "use_for_batch_api", "config_hash", "status", "description", "created_at", "updated_at"],
-            json!({
-                "id": text(), "name": text(), "value": reference("SecretView"), "base_url": reference("SecretView"),
-                "models": {"type": "array", "items": text()}, "blacklisted_models": {"type": "array", "items": text()},
-                "weight": {"type": "number", "minimum": 0}, "priority": {"type": "integer", "minimum": 0, "maximum": 1000},
-                "aliases": {"type": "object"}, "enabled": {"type": "boolean"}, "use_for_batch_api": {"type": "boolean"},
-                "config_hash": text(), "status": status, "description": text(),
-                "created_at": {"type": "string", "format": "date-time"},
-                "updated_at": {"type": "string", "format": "date-time"},
-            }),
-        ),
-        "Keys": object(&["keys", "total"], json!({"keys": list("KeyView"), "total": {"type": "integer"}})),
-        "KeyEntry": object(&["key_id", "name", "provider", "models"], json!({
-            "key_id": text(), "name": text(), "provider": text(), "models": {"type": "array", "items": text()},
-        })),
-        "KeyEntries": list("KeyEntry"),
-        "ProviderView": object(&["name", "provider_status", "status", "description", "config_hash"], json!({
-            "name": text(), "provider_status": {"enum": ["active", "error"]}, "status": status,
+        }),
+    )
+}
+
+fn key_view() -> Value {
+    object(
+        &[
+            "id",
+            "name",
+            "value",
+            "models",
+            "blacklisted_models",
+            "weight",
+            "priority",
+            "aliases",
+            "enabled",
+            "use_for_batch_api",
+            "config_hash",
+            "status",
+            "description",
+            "created_at",
+            "updated_at",
+        ],
+        json!({
+            "id": text(), "name": text(), "value": reference("SecretView"), "base_url": reference("SecretView"),
+            "models": texts(), "blacklisted_models": texts(),
+            "weight": {"type": "number", "minimum": 0}, "priority": {"type": "integer", "minimum": 0, "maximum": 1000},
+            "aliases": {"type": "object"}, "enabled": {"type": "boolean"}, "use_for_batch_api": {"type": "boolean"},
+            "config_hash": text(), "status": status(), "description": text(),
+            "created_at": {"type": "string", "format": "date-time"},
+            "updated_at": {"type": "string", "format": "date-time"},
+        }),
+    )
+}
+
+fn key_entry() -> Value {
+    object(
+        &["key_id", "name", "provider", "models", "blacklisted_models", "weight", "priority", "enabled", "config_hash"],
+        json!({
+            "key_id": text(), "name": text(), "provider": text(), "models": texts(), "blacklisted_models": texts(),
+            "weight": {"type": "number"}, "priority": whole(), "enabled": {"type": "boolean"}, "config_hash": text(),
+        }),
+    )
+}
+
+fn provider_view() -> Value {
+    object(
+        &["name", "provider_status", "status", "description", "config_hash"],
+        json!({
+            "name": text(), "provider_status": {"enum": ["active", "error"]}, "status": status(),
             "description": text(), "config_hash": text(),
-        })),
-        "Providers": object(
-            &["providers", "total"],
-            json!({"providers": list("ProviderView"), "total": {"type": "integer"}}),
-        ),
-        "Named": object(&["name"], json!({"name": text()})),
-        "Probe": object(&["provider", "key_id", "key", "status", "description", "error", "models", "total"], json!({
-            "provider": text(), "key_id": text(), "key": text(), "status": status, "description": text(),
+        }),
+    )
+}
+
+fn probe() -> Value {
+    object(
+        &["provider", "key_id", "key", "status", "description", "error", "models", "total"],
+        json!({
+            "provider": text(), "key_id": text(), "key": text(), "status": status(), "description": text(),
             "error": {"enum": ["unauthorized", "unreachable", "timeout", "unexpected", null]},
-            "models": {"type": "array", "items": text()}, "total": {"type": "integer"},
-        })),
-        "Probes": object(
-            &["provider", "keys", "total"],
-            json!({"provider": text(), "keys": list("Probe"), "total": {"type": "integer"}}),
-        ),
-        "Problem": object(&["severity", "code", "pointer", "line", "column", "message"], json!({
-            "severity": {"enum": ["error", "warning"]}, "code": text(), "pointer": text(),
-            "line": {"type": "integer"}, "column": {"type": "integer"}, "message": text(),
-            "hint": {"type": ["string", "null"]},
-        })),
-        "Check": object(&["valid", "hash", "problems"], json!({
-            "valid": {"type": "boolean"}, "hash": text(), "problems": list("Problem"),
-        })),
-        "Reload": object(&["at", "result", "generation", "problems", "took_ms"], json!({
-            "at": text(), "result": {"enum": ["applied", "unchanged", "refused"]}, "generation": {"type": "integer"},
-            "hash": {"type": ["string", "null"]}, "problems": list("Problem"), "took_ms": {"type": "integer"},
-        })),
-        "Explanation": object(&["model", "project", "generation", "keys"], json!({
-            "model": text(), "project": {"type": ["string", "null"]}, "generation": {"type": "integer"},
-            "keys": {"type": "array", "items": {"type": "object"}},
-        })),
-        "Error": object(&["event_id", "type", "is_bifrost_error", "status_code", "error", "extra_fields"], json!({
+            "models": texts(), "total": whole(),
+        }),
+    )
+}
+
+fn problem() -> Value {
+    object(
+        &["severity", "code", "pointer", "line", "column", "message", "hint"],
+        json!({
+            "severity": {"enum": ["error", "warning"]}, "code": text(), "pointer": text(), "line": whole(),
+            "column": whole(), "message": text(), "hint": {"type": ["string", "null"]},
+        }),
+    )
+}
+
+fn reload() -> Value {
+    object(
+        &["at", "result", "generation", "hash", "problems", "took_ms"],
+        json!({
+            "at": text(), "result": {"enum": ["applied", "unchanged", "refused"]}, "generation": whole(),
+            "hash": {"type": ["string", "null"]}, "problems": list("Problem"), "took_ms": whole(),
+        }),
+    )
+}
+
+fn explained() -> Value {
+    object(
+        &["provider", "key_id", "key", "priority", "model", "upstream_model", "eligible", "share", "reason", "detail"],
+        json!({
+            "provider": text(), "key_id": text(), "key": text(), "priority": whole(),
+            "model": {"type": ["string", "null"]}, "upstream_model": {"type": ["string", "null"]},
+            "eligible": {"type": "boolean"}, "share": {"type": "number", "minimum": 0, "maximum": 1},
+            "reason": text(), "detail": text(),
+        }),
+    )
+}
+
+fn error() -> Value {
+    let inner = json!({"type": text(), "code": text(), "message": text(), "param": text(), "event_id": text()});
+    object(
+        &["event_id", "type", "is_bifrost_error", "status_code", "error", "extra_fields"],
+        json!({
             "event_id": {"type": "string", "description": "Equal to the header x-request-id."},
-            "type": text(), "is_bifrost_error": {"type": "boolean"}, "status_code": {"type": "integer"},
-            "error": object(&["type", "code", "message", "param", "event_id"], json!({
-                "type": text(), "code": text(), "message": text(), "param": text(), "event_id": text(),
-            })),
+            "type": text(), "is_bifrost_error": {"type": "boolean"}, "status_code": whole(),
+            "error": object(&["type", "code", "message", "param", "event_id"], inner),
             "extra_fields": {"type": "object"},
-        })),
-    })
+        }),
+    )
 }
 
 #[cfg(test)]
