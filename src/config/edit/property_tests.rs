@@ -311,7 +311,7 @@ fn expected(tree: &Tree, edits: &[Edit]) -> Json {
     whole
 }
 
-fn bytes_of<'a>(tree: &'a Tree, pointer: &str) -> Option<Range<usize>> {
+fn bytes_of(tree: &Tree, pointer: &str) -> Option<Range<usize>> {
     all_places(tree).into_iter().find(|(p, _, _)| p == pointer).map(|(_, whole, _)| whole)
 }
 
