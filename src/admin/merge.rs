@@ -5,7 +5,6 @@
 //! was shown; anything else in the shape of a mask is refused. Decides nothing about ids and names.
 
 use super::origin;
-use super::seam::may_refer;
 use super::shape::{Record, Role, Shape, literal_text, members};
 use super::view::mask;
 use crate::config::edit::{Edit, NewValue};
@@ -15,7 +14,7 @@ use crate::config::syntax::{Kind, Value};
 use crate::config::{Document, Problems, SecretRef, Tree};
 use crate::hash::Canon;
 use crate::secret::is_mask_shaped;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, may_refer};
 use crate::store::{Base, Generation, Refused};
 
 /// A file and what it means, whichever of the two is asked.

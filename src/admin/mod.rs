@@ -39,7 +39,6 @@ pub mod openapi;
 mod origin;
 mod refresh;
 mod reload;
-mod seam;
 mod shape;
 mod standing;
 mod view;

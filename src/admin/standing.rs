@@ -67,7 +67,7 @@ fn unready_word(unready: &Unready) -> &'static str {
     match unready {
         Unready::EnvMissing { .. } => "env_missing",
         Unready::FileUnreadable { .. } => "file_unreadable",
-        Unready::SealedUnreadable => "sealed_unreadable",
+        Unready::SealedUnreadable { .. } => "sealed_unreadable",
         Unready::Incomplete { .. } => "incomplete",
     }
 }
@@ -76,7 +76,7 @@ fn unready_text(unready: &Unready) -> String {
     match unready {
         Unready::EnvMissing { name } => format!("environment variable {name} is not set"),
         Unready::FileUnreadable { path } => format!("secret file {} cannot be read", path.display()),
-        Unready::SealedUnreadable => "its sealed value cannot be opened".to_owned(),
+        Unready::SealedUnreadable { why } => format!("its sealed value cannot be opened: {why}"),
         Unready::Incomplete { what } => what.clone(),
     }
 }

@@ -11,7 +11,6 @@ use serde_json::{Map, Value as Json, json};
 
 use super::first_seen::FirstSeen;
 use super::merge::Ground;
-use super::seam::sealed_mask;
 use super::shape::{self, DEPLOYMENTS, Record, Role, Shape, literal_text, members};
 use super::standing;
 use crate::clock::Clock;
@@ -21,6 +20,7 @@ use crate::config::read::{FromConfig, Node};
 use crate::config::syntax::{Kind, Value};
 use crate::config::{Problems, SecretRef};
 use crate::hash::{Canon, ConfigHash};
+use crate::limits::MASK_SHORT_CHARS;
 use crate::snapshot::{Key, Provider};
 
 /// Members of a key in which the old generation kept `deployments`.
@@ -31,7 +31,10 @@ pub const DEPLOYMENT_HOLDERS: [&str; 5] =
 pub fn mask(stored: &Value, pointer: &str, ground: Ground<'_>) -> String {
     match SecretRef::read(Node::root(stored), &mut Problems::default()) {
         Some(SecretRef::Literal(secret)) => secret.mask(),
-        Some(SecretRef::Sealed(_)) => sealed_mask(ground.snapshot, pointer),
+        Some(SecretRef::Sealed(_)) => {
+            // One that cannot be opened is shown as any short one: nothing is known of it.
+            ground.snapshot.masks.get(pointer).map_or_else(|| "*".repeat(MASK_SHORT_CHARS), |mask| mask.to_string())
+        }
         Some(SecretRef::Env(_) | SecretRef::File(_)) | None => String::new(),
     }
 }

@@ -55,7 +55,7 @@ pub fn all_resolved(made: &Snapshot, ids: &[KeyId]) -> Result<(), Refused> {
         let message = match &key.ready {
             Err(Unready::EnvMissing { name }) => format!("environment variable {name} is not set, or is empty"),
             Err(Unready::FileUnreadable { .. }) => "the secret file cannot be read, or is empty".to_owned(),
-            Ok(_) | Err(Unready::SealedUnreadable | Unready::Incomplete { .. }) => continue,
+            Ok(_) | Err(Unready::SealedUnreadable { .. } | Unready::Incomplete { .. }) => continue,
         };
         return Err(Refused::Invalid { code: "unresolved_reference", field: "value".to_owned(), message });
     }

@@ -19,7 +19,7 @@ use crate::config::edit::{Edit, NewValue, apply};
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, Resolve, Unready, Unresolved, load};
+use crate::snapshot::{CompileInput, Compiled, Resolve, SealingKey, Unready, Unresolved, load};
 use crate::store::{Base, Change};
 
 const NOW: &str = "2026-03-04T05:06:07Z";
@@ -39,8 +39,8 @@ impl Resolve for World {
         Err(Unready::FileUnreadable { path: path.to_owned() }.into())
     }
 
-    fn unseal(&self, _sealed: &str, _pointer: &str) -> Result<Secret, Unresolved> {
-        Err(Unready::SealedUnreadable.into())
+    fn unseal(&self, _sealed: &str, _pointer: &str, _key: &SealingKey) -> Result<Secret, Unresolved> {
+        Err(Unready::SealedUnreadable { why: "not made by the test" }.into())
     }
 }
 
