@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::client;
 use crate::support::gateway::{BINARY, Gateway, launch, run};
@@ -158,7 +158,7 @@ fn check_says_why_a_value_does_not_open() {
         assert!(code == 0 && stdout.contains("warning") && stdout.contains(reason), "{reason}: {stdout}{stderr}");
         assert_eq!(
             run(&["check", "--strict-env", &path], &[("A", "sk-1234567890")], dir.path()).0,
-            if reason == "chmod 600" { 0 } else { 1 }
+            if reason == "`chmod 600`" { 0 } else { 1 }
         );
         assert_eq!(read(&path), text);
     };
@@ -167,7 +167,7 @@ fn check_says_why_a_value_does_not_open() {
     says(&sealed.replace("\"env.A\"", value), "another provider or field");
     says(&sealed.replace(value, &format!("{}\"", &value[..value.len() - 5])), "cut off or altered");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    says(&sealed, "chmod 600");
+    says(&sealed, "`chmod 600`");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let kept = std::fs::read(&key).unwrap();
     std::fs::write(&key, KEY_A).unwrap();
@@ -275,6 +275,9 @@ fn a_killed_rekey_loses_nothing() {
     let path = write(dir.path(), FILE);
     let env = [("THIRD_KEY", "sk-third")];
     assert_eq!(run(&["seal", &path], &env, dir.path()).0, 0);
+    let started = Instant::now();
+    assert_eq!(run(&["seal", "--rekey", &path], &env, dir.path()).0, 0);
+    let whole = u64::try_from(started.elapsed().as_micros()).unwrap();
     let mut killed = 0;
     for round in 0..rounds {
         let mut child = Command::new(BINARY)
@@ -284,7 +287,7 @@ fn a_killed_rekey_loses_nothing() {
             .spawn()
             .unwrap();
         // The time is the dice here, not an order that is waited for.
-        std::thread::sleep(Duration::from_micros(fastrand::u64(0..30_000)));
+        std::thread::sleep(Duration::from_micros(fastrand::u64(whole / 4..whole * 5 / 4)));
         let _ = child.kill();
         killed += u64::from(!child.wait().unwrap().success());
         let (code, stdout, stderr) = run(&["check", "--strict-env", &path], &env, dir.path());

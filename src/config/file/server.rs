@@ -65,13 +65,13 @@ record! {
         pub keys: Option<Vec<ManagementKeyFile>>,
         /// Every write answers 409 naming the file; default false.
         pub locked: Option<bool>,
-        /// Key that seals literals which arrive through an API.
+        /// Key that seals credentials in this file, mostly `env.NAME`; 32 characters or more; absent = a key file in state.dir.
         pub sealing_key: Option<SecretRef>,
         /// Requests a minute and key; default 60.
         pub rate_limit_per_minute: Option<u64> as Whole<0, 10_000_000>,
-        /// What an API body may refer to.
+        /// What an API body may refer to; absent = variables named like secrets, no files.
         pub references: Option<ReferencesFile>,
-        /// Private origins that an API body may name as base_url.
+        /// Private origins, like http://127.0.0.1:11434, that an API body may name as base_url.
         pub allowed_origins: Option<Vec<String>>,
     }
 }

@@ -60,6 +60,6 @@ pub(super) fn exposure(cx: &mut Compiler<'_>) {
     let Some(file) = cx.secrets.own_key_in_use() else { return };
     if cx.secrets.is_exposed(&file) {
         let text = "the file of the sealing key may be read or written by other users";
-        cx.problems.warning(Code::Suspicious, "/state/dir", text).hint(format!("chmod 600 {}", file.display()));
+        cx.problems.warning(Code::Suspicious, "/state/dir", text).hint("`chmod 600` the file `sealing.key` in it");
     }
 }

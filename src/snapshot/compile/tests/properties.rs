@@ -35,7 +35,7 @@ fn any_text() -> impl Strategy<Value = String> {
 
 /// A file in which every `?` has become some value.
 fn any_file() -> impl Strategy<Value = String> {
-    const FILES: [&str; 4] = [
+    const FILES: [&str; 5] = [
         "{\"server\": {\"listen\": [?, ?], \"tls\": {\"cert_file\": ?, \"key_file\": ?}, \"drain_seconds\": ?, \"open_data_plane\": ?, \"limits\": {\"in_flight_max\": ?}}, \
           \"management\": {\"listen\": [?], \"keys\": [{\"name\": ?, \"value\": ?}, {\"name\": ?, \"hash\": ?}]}, \"observability\": {\"log_level\": ?}}",
         "{\"providers\": {\"openai\": {\"keys\": [{\"id\": ?, \"name\": ?, \"value\": ?, \"models\": ?, \"blacklisted_models\": [?], \"aliases\": {\"a\": ?, \"A\": {\"model_id\": ?, \"region\": ?}}, \
@@ -44,6 +44,8 @@ fn any_file() -> impl Strategy<Value = String> {
           \"allowed_requests\": {\"chat_completion\": ?}, \"request_path_overrides\": {\"embedding\": ?}}, \"network_config\": {\"base_url\": ?}}}}",
         "{\"providers\": {\"mock\": {}}, \"routes\": {\"@a\": {\"strategy\": ?, \"targets\": [?, {\"model\": ?, \"weight\": ?}]}}, \
           \"projects\": [{\"id\": ?, \"keys\": [{\"name\": ?, \"value\": ?}, {\"name\": ?, \"hash\": ?}], \"models\": [?, ?], \"on_state_outage\": ?}], \"prices\": ?, \"state\": {\"redis\": {\"url\": ?}}}",
+        "{\"management\": {\"sealing_key\": ?, \"references\": {\"env\": [?], \"files\": [?]}, \"allowed_origins\": [?]}, \"state\": {\"dir\": ?}, \
+          \"providers\": {\"groq\": {\"keys\": [{\"value\": ?}, {\"name\": \"s\", \"value\": {\"value\": \"sealed:v1:LEAK:x\"}}]}}}",
     ];
     prop::sample::select(&FILES[..]).prop_flat_map(|file| {
         let places = file.matches('?').count();
