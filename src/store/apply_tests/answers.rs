@@ -309,6 +309,14 @@ fn nothing_is_sealed_for_nothing() {
         assert!(matches!(answer, Err(ApplyError::Sealing { reason }) if reason == "the sealing key is not set"));
         assert_eq!(disk.end_script(), ["read"]);
         // Refused for another reason before anything is sealed.
+        let at = |member: &str| format!("{KEYS}/0/{member}");
+        let moving = vec![
+            Edit::Set { pointer: at("base_url"), value: NewValue::text("https://other.example") },
+            Edit::Set { pointer: at("value"), value: NewValue::Secret(Secret::new("sk-1")) },
+        ];
+        let moving = Planned(move |_: &Base<'_>| Ok(Plan { edits: moving.clone(), renewed: Vec::new() }));
+        let answer = writer.apply(Box::new(moving)).await;
+        assert!(matches!(answer, Err(ApplyError::Refused(Refused::SecretRequired { .. }))), "{answer:?}");
         assert!(matches!(writer.apply(add("a")).await, Err(ApplyError::Refused(Refused::Conflict { .. }))));
         let answer = writer.apply(add("\n")).await;
         assert!(matches!(answer, Err(ApplyError::Sealing { .. } | ApplyError::Problems(_))), "{answer:?}");
