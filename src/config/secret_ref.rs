@@ -101,7 +101,8 @@ impl FromConfig for SecretRef {
             Kind::Null => true,
             Kind::Text(text) => text.is_empty(),
             Kind::Object(members) => members.iter().all(|m| match &m.value.kind {
-                Kind::Null | Kind::Bool(false) => SecretObject::MEMBERS.contains(&&*m.name),
+                Kind::Null => SecretObject::MEMBERS.contains(&&*m.name),
+                Kind::Bool(false) => &*m.name == "from_env",
                 Kind::Text(text) if text.is_empty() => SecretObject::MEMBERS.contains(&&*m.name),
                 Kind::Text(text) => &*m.name == "type" && &**text == "plain_text",
                 _ => false,
@@ -278,6 +279,7 @@ mod tests {
             (r#"{"value":"sk-1","extra":1}"#, Err(Code::UnknownMember)),
             (r#"{"extra":""}"#, Err(Code::UnknownMember)),
             (r#"{"value":1}"#, Err(Code::WrongType)),
+            (r#"{"value":false}"#, Err(Code::WrongType)),
             (r#"{"type":"service_account","private_key":"x"}"#, Err(Code::UnknownMember)),
             (r#""sealed:v2:x""#, Err(Code::BadValue)),
             (r#""sealed:v1:""#, Err(Code::BadValue)),
