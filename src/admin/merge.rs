@@ -1,14 +1,12 @@
-//! From the body of a create or a replacement to members or edits of the file.
+//! From the body of a create to members of the file, and what creates and replacements have in
+//! common: what a body says at the place of a secret, and whether it may.
 //!
-//! A member whose meaning does not change is not touched: what a client got and sends back leaves
-//! every byte in place. A secret is kept where the body leaves it out or shows the exact mask that
-//! was shown; anything else in the shape of a mask is refused. Decides nothing about ids and names.
+//! Whatever has the shape of a mask is refused here: nobody's secret looks like that. Decides nothing
+//! about ids and names.
 
 use super::origin;
 use super::shape::{Record, Role, Shape, literal_text, members};
-use super::view::mask;
-use crate::config::edit::{Edit, NewValue};
-use crate::config::problem::pointer_to;
+use crate::config::edit::NewValue;
 use crate::config::read::{FromConfig, Node, plain};
 use crate::config::syntax::{Kind, Value};
 use crate::config::{Document, Problems, SecretRef, Tree};
@@ -36,16 +34,8 @@ impl<'a> From<&'a Generation> for Ground<'a> {
     }
 }
 
-/// What a replacement comes to.
-#[derive(Debug, Default)]
-pub struct Merged {
-    pub edits: Vec<Edit>,
-    /// Some stored credential stays: the caller has not sent all of them anew.
-    pub kept: bool,
-}
-
 /// What a body says at the place of a secret.
-enum Incoming<'b> {
+pub(super) enum Incoming<'b> {
     Absent,
     /// `null`: take it away.
     Cleared,
@@ -55,7 +45,7 @@ enum Incoming<'b> {
     Given(SecretRef),
 }
 
-fn incoming<'b>(value: Option<&'b Value>, field: &str) -> Result<Incoming<'b>, Refused> {
+pub(super) fn incoming<'b>(value: Option<&'b Value>, field: &str) -> Result<Incoming<'b>, Refused> {
     let Some(value) = value else { return Ok(Incoming::Absent) };
     if matches!(value.kind, Kind::Null) {
         return Ok(Incoming::Cleared);
@@ -84,7 +74,7 @@ pub fn invalid(code: &'static str, field: &str, message: impl Into<String>) -> R
     Refused::Invalid { code, field: field.to_owned(), message: message.into() }
 }
 
-fn dotted(field: &str, member: &str) -> String {
+pub(super) fn dotted(field: &str, member: &str) -> String {
     if field.is_empty() { member.to_owned() } else { format!("{field}.{member}") }
 }
 
@@ -179,7 +169,7 @@ pub fn made(
 }
 
 /// An object that would say nothing is not written.
-fn object(members: Vec<(String, NewValue)>) -> Option<NewValue> {
+pub(super) fn object(members: Vec<(String, NewValue)>) -> Option<NewValue> {
     (!members.is_empty()).then_some(NewValue::Object(members))
 }
 
@@ -187,11 +177,16 @@ fn says_default(record: &Record, member: &str, value: &Value) -> bool {
     default_of(record, member).is_some_and(|default| default == plain(value))
 }
 
-fn default_of(record: &Record, member: &str) -> Option<Canon> {
+pub(super) fn default_of(record: &Record, member: &str) -> Option<Canon> {
     Tree::parse(record.default_of(member)?).ok().map(|tree| plain(tree.root()))
 }
 
-fn new_secret(value: &Value, role: Role, field: &str, ground: Ground<'_>) -> Result<Option<NewValue>, Refused> {
+pub(super) fn new_secret(
+    value: &Value,
+    role: Role,
+    field: &str,
+    ground: Ground<'_>,
+) -> Result<Option<NewValue>, Refused> {
     match incoming(Some(value), field)? {
         Incoming::Absent | Incoming::Cleared | Incoming::Empty => Ok(None),
         Incoming::Mask(_) => Err(invalid("invalid_value", field, "this is a mask, not a secret")),
@@ -200,7 +195,7 @@ fn new_secret(value: &Value, role: Role, field: &str, ground: Ground<'_>) -> Res
 }
 
 /// The form in which a secret of a body goes into the file, if it may.
-fn admitted(
+pub(super) fn admitted(
     reference: &SecretRef,
     value: &Value,
     role: Role,
@@ -235,190 +230,4 @@ pub fn address(text: &str, field: &str, document: &Document) -> Result<(), Refus
     let management = document.file.management.as_ref();
     let allowed = management.and_then(|it| it.allowed_origins.as_deref()).unwrap_or_default();
     origin::check(text, allowed).map_err(|what| invalid("address_not_allowed", field, what))
-}
-
-/// One record that stands in the file, and the body that shall replace it.
-pub struct Replacement<'a> {
-    pub record: &'static Record,
-    pub pointer: &'a str,
-    /// Dotted path inside the body.
-    pub field: &'a str,
-    pub stored: &'a Value,
-    pub body: &'a Value,
-    /// Canonical forms of both, by the record's own reader.
-    pub stored_canon: Option<&'a Canon>,
-    pub body_canon: Option<&'a Canon>,
-}
-
-impl Replacement<'_> {
-    /// Collects the edits that make the record say what the body says.
-    pub fn into_edits(self, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
-        for (name, shape) in self.record.members {
-            match shape {
-                Shape::Secret(role) => self.secret(name, *role, ground, out)?,
-                Shape::Secrets(role) => self.secrets(name, *role, ground, out)?,
-                Shape::Record(record) => self.below(name, record, ground, out)?,
-                Shape::Plain => {}
-            }
-        }
-        let names = members(self.stored).iter().chain(members(self.body)).map(|m| &*m.name);
-        let mut seen = Vec::new();
-        for name in names.filter(|name| matches!(self.record.shape(name), Shape::Plain)) {
-            if !self.record.is_made_up(name) && !seen.contains(&name) {
-                seen.push(name);
-                self.plain(name, out);
-            }
-        }
-        Ok(())
-    }
-
-    fn of<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-        value.member(name).map(|member| &member.value)
-    }
-
-    fn keeps(&self, name: &str) -> bool {
-        self.record.kept.contains(&name)
-    }
-
-    fn plain(&self, name: &str, out: &mut Merged) {
-        let (stored, sent) = (Self::of(self.stored, name), Self::of(self.body, name));
-        if sent.is_none() && self.keeps(name) {
-            return;
-        }
-        let says = |canon: Option<&Canon>| match canon {
-            Some(Canon::Object(members)) => members.get(name).cloned().or_else(|| default_of(self.record, name)),
-            _ => default_of(self.record, name),
-        };
-        if says(self.stored_canon) == says(self.body_canon) {
-            return;
-        }
-        let pointer = pointer_to(self.pointer, name);
-        match (stored, sent.filter(|sent| !matches!(sent.kind, Kind::Null))) {
-            (_, Some(sent)) => out.edits.push(Edit::Set { pointer, value: NewValue::from(sent) }),
-            (Some(_), None) => out.edits.push(Edit::Remove { pointer }),
-            (None, None) => {}
-        }
-    }
-
-    fn secret(&self, name: &str, role: Role, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
-        let (stored, sent) = (Self::of(self.stored, name), Self::of(self.body, name));
-        let slot = Slot { pointer: pointer_to(self.pointer, name), field: dotted(self.field, name), role };
-        slot.replace(stored, sent, ground, out)
-    }
-
-    fn secrets(&self, name: &str, role: Role, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
-        let (pointer, field) = (pointer_to(self.pointer, name), dotted(self.field, name));
-        let stored = Self::of(self.stored, name);
-        let Some(sent) = Self::of(self.body, name) else {
-            out.kept |= role == Role::Credential && stored.is_some_and(|stored| !members(stored).is_empty());
-            return Ok(());
-        };
-        match (stored, &sent.kind) {
-            (Some(_), Kind::Null) => out.edits.push(Edit::Remove { pointer }),
-            (None, Kind::Null) => {}
-            (None, _) => {
-                let mut made = Vec::new();
-                for secret in members(sent) {
-                    let value = new_secret(&secret.value, role, &dotted(&field, &secret.name), ground)?;
-                    made.extend(value.map(|value| (secret.name.to_string(), value)));
-                }
-                out.edits.extend(object(made).map(|value| Edit::Set { pointer, value }));
-            }
-            (Some(stored), _) => {
-                for gone in members(stored).iter().filter(|m| sent.member(&m.name).is_none()) {
-                    out.edits.push(Edit::Remove { pointer: pointer_to(&pointer, &gone.name) });
-                }
-                for secret in members(sent) {
-                    let slot =
-                        Slot { pointer: pointer_to(&pointer, &secret.name), field: dotted(&field, &secret.name), role };
-                    slot.replace(Self::of(stored, &secret.name), Some(&secret.value), ground, out)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn below(&self, name: &str, record: &'static Record, ground: Ground<'_>, out: &mut Merged) -> Result<(), Refused> {
-        let (pointer, field) = (pointer_to(self.pointer, name), dotted(self.field, name));
-        let stored = Self::of(self.stored, name).filter(|stored| !matches!(stored.kind, Kind::Null));
-        let sent = Self::of(self.body, name);
-        match (stored, sent) {
-            (Some(_), None) if self.keeps(name) => {
-                out.kept = true;
-            }
-            (Some(stored), None) if says_nothing(record, stored) => {}
-            (Some(_), None) => out.edits.push(Edit::Remove { pointer }),
-            (Some(_), Some(sent)) if matches!(sent.kind, Kind::Null) => out.edits.push(Edit::Remove { pointer }),
-            (Some(stored), Some(body)) => {
-                let canon = |canon: Option<&'_ Canon>| match canon {
-                    Some(Canon::Object(members)) => members.get(name).cloned(),
-                    _ => None,
-                };
-                let (stored_canon, body_canon) = (canon(self.stored_canon), canon(self.body_canon));
-                Replacement {
-                    record,
-                    pointer: &pointer,
-                    field: &field,
-                    stored,
-                    body,
-                    stored_canon: stored_canon.as_ref(),
-                    body_canon: body_canon.as_ref(),
-                }
-                .into_edits(ground, out)?;
-            }
-            (None, Some(sent)) => {
-                let made = made(record, &[], sent, &field, ground)?;
-                out.edits.extend(object(made).map(|value| Edit::Set { pointer, value }));
-            }
-            (None, None) => {}
-        }
-        Ok(())
-    }
-}
-
-/// Whether a record holds nothing but what is made up of others.
-fn says_nothing(record: &Record, stored: &Value) -> bool {
-    members(stored).iter().all(|member| record.is_made_up(&member.name))
-}
-
-/// The place of one secret.
-struct Slot {
-    pointer: String,
-    field: String,
-    role: Role,
-}
-
-impl Slot {
-    fn replace(
-        self,
-        stored: Option<&Value>,
-        sent: Option<&Value>,
-        ground: Ground<'_>,
-        out: &mut Merged,
-    ) -> Result<(), Refused> {
-        let set = stored.filter(|stored| !SecretRef::is_unset(stored));
-        match (incoming(sent, &self.field)?, set) {
-            (Incoming::Absent | Incoming::Empty, set) => out.kept |= set.is_some() && self.role == Role::Credential,
-            (Incoming::Cleared, _) => {
-                if stored.is_some() {
-                    out.edits.push(Edit::Remove { pointer: self.pointer });
-                }
-            }
-            (Incoming::Mask(shown), Some(set)) if mask(set, &self.pointer, ground) == shown => {
-                out.kept |= self.role == Role::Credential;
-            }
-            (Incoming::Mask(_), _) => {
-                let message =
-                    "this is not the mask of the stored value; send the secret itself, or leave the field out";
-                return Err(invalid("mask_mismatch", &self.field, message));
-            }
-            (Incoming::Given(_), Some(set)) if sent.map(SecretRef::canon) == Some(SecretRef::canon(set)) => {}
-            (Incoming::Given(reference), _) => {
-                let Some(sent) = sent else { return Ok(()) };
-                let value = admitted(&reference, sent, self.role, &self.field, ground)?;
-                out.edits.push(Edit::Set { pointer: self.pointer, value });
-            }
-        }
-        Ok(())
-    }
 }

@@ -39,6 +39,7 @@ pub mod openapi;
 mod origin;
 mod refresh;
 mod reload;
+mod replace;
 mod shape;
 mod standing;
 mod view;

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 
 use super::wire::{KeyBody, refusal};
 use crate::admin::etag::IfMatch;
-use crate::admin::merge::{Ground, Merged, Replacement, address, invalid, made, without_secrets};
+use crate::admin::merge::{Ground, address, invalid, made, without_secrets};
+use crate::admin::replace::{Merged, Replacement};
 use crate::admin::shape::{DEPLOYMENTS, KEY, PROVIDER, members};
 use crate::admin::view::{DEPLOYMENT_HOLDERS, Lens, aliases, aliases_canon, keys_hash};
 use crate::admin::write::{all_resolved, key, provider_with_keys, stored};

@@ -6,7 +6,8 @@
 use super::keys;
 use super::wire::ProviderBody;
 use crate::admin::etag::IfMatch;
-use crate::admin::merge::{Ground, Merged, Replacement, address, made};
+use crate::admin::merge::{Ground, address, made};
+use crate::admin::replace::{Merged, Replacement};
 use crate::admin::shape::{PROVIDER, members};
 use crate::admin::view::provider_hash;
 use crate::admin::write::{all_resolved, provider, stored};

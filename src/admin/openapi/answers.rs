@@ -1,0 +1,195 @@
+//! Shapes of what the management routes answer, as schemas. A route that answers with something else
+//! than its shape says is a bug of the route.
+
+use serde_json::{Value, json};
+
+use super::reference;
+
+/// By name of the component.
+pub(super) fn answers() -> [(&'static str, Value); 18] {
+    [
+        ("Object", json!({"type": "object"})),
+        ("Document", json!({"description": "A config.json; comments and trailing commas are accepted."})),
+        ("SecretView", secret_view()),
+        ("KeyView", key_view()),
+        ("Keys", object(&["keys", "total"], json!({"keys": list("KeyView"), "total": whole()}))),
+        ("KeyEntry", key_entry()),
+        ("KeyEntries", list("KeyEntry")),
+        ("ProviderView", provider_view()),
+        ("Providers", object(&["providers", "total"], json!({"providers": list("ProviderView"), "total": whole()}))),
+        ("Named", object(&["name"], json!({"name": text()}))),
+        ("Probe", probe()),
+        (
+            "Probes",
+            object(
+                &["provider", "keys", "total"],
+                json!({"provider": text(), "keys": list("Probe"), "total": whole()}),
+            ),
+        ),
+        ("Problem", problem()),
+        (
+            "Check",
+            object(
+                &["valid", "hash", "problems"],
+                json!({"valid": {"type": "boolean"}, "hash": text(), "problems": list("Problem")}),
+            ),
+        ),
+        ("Reload", reload()),
+        ("Explained", explained()),
+        (
+            "Explanation",
+            object(
+                &["model", "project", "generation", "keys"],
+                json!({
+                    "model": text(), "project": {"type": ["string", "null"]}, "generation": whole(),
+                    "keys": list("Explained"),
+                }),
+            ),
+        ),
+        ("Error", error()),
+    ]
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn texts() -> Value {
+    json!({"type": "array", "items": text()})
+}
+
+fn whole() -> Value {
+    json!({"type": "integer"})
+}
+
+fn list(name: &str) -> Value {
+    json!({"type": "array", "items": reference(name)})
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn status() -> Value {
+    json!({"enum": [
+        "unknown", "success", "list_models_failed", "env_missing", "file_unreadable", "sealed_unreadable", "incomplete",
+        "unauthorized", "cooling", "disabled",
+    ]})
+}
+
+fn secret_view() -> Value {
+    object(
+        &["value", "env_var", "from_env"],
+        json!({
+            "value": {"type": "string", "description": "A mask, or empty for a reference."},
+            "env_var": text(), "from_env": {"type": "boolean"}, "file": text(),
+        }),
+    )
+}
+
+fn key_view() -> Value {
+    object(
+        &[
+            "id",
+            "name",
+            "value",
+            "models",
+            "blacklisted_models",
+            "weight",
+            "priority",
+            "aliases",
+            "enabled",
+            "use_for_batch_api",
+            "config_hash",
+            "status",
+            "description",
+            "created_at",
+            "updated_at",
+        ],
+        json!({
+            "id": text(), "name": text(), "value": reference("SecretView"), "base_url": reference("SecretView"),
+            "models": texts(), "blacklisted_models": texts(),
+            "weight": {"type": "number", "minimum": 0}, "priority": {"type": "integer", "minimum": 0, "maximum": 1000},
+            "aliases": {"type": "object"}, "enabled": {"type": "boolean"}, "use_for_batch_api": {"type": "boolean"},
+            "config_hash": text(), "status": status(), "description": text(),
+            "created_at": {"type": "string", "format": "date-time"},
+            "updated_at": {"type": "string", "format": "date-time"},
+        }),
+    )
+}
+
+fn key_entry() -> Value {
+    object(
+        &["key_id", "name", "provider", "models", "blacklisted_models", "weight", "priority", "enabled", "config_hash"],
+        json!({
+            "key_id": text(), "name": text(), "provider": text(), "models": texts(), "blacklisted_models": texts(),
+            "weight": {"type": "number"}, "priority": whole(), "enabled": {"type": "boolean"}, "config_hash": text(),
+        }),
+    )
+}
+
+fn provider_view() -> Value {
+    object(
+        &["name", "provider_status", "status", "description", "config_hash"],
+        json!({
+            "name": text(), "provider_status": {"enum": ["active", "error"]}, "status": status(),
+            "description": text(), "config_hash": text(),
+        }),
+    )
+}
+
+fn probe() -> Value {
+    object(
+        &["provider", "key_id", "key", "status", "description", "error", "models", "total"],
+        json!({
+            "provider": text(), "key_id": text(), "key": text(), "status": status(), "description": text(),
+            "error": {"enum": ["unauthorized", "unreachable", "timeout", "unexpected", null]},
+            "models": texts(), "total": whole(),
+        }),
+    )
+}
+
+fn problem() -> Value {
+    object(
+        &["severity", "code", "pointer", "line", "column", "message", "hint"],
+        json!({
+            "severity": {"enum": ["error", "warning"]}, "code": text(), "pointer": text(), "line": whole(),
+            "column": whole(), "message": text(), "hint": {"type": ["string", "null"]},
+        }),
+    )
+}
+
+fn reload() -> Value {
+    object(
+        &["at", "result", "generation", "hash", "problems", "took_ms"],
+        json!({
+            "at": text(), "result": {"enum": ["applied", "unchanged", "refused"]}, "generation": whole(),
+            "hash": {"type": ["string", "null"]}, "problems": list("Problem"), "took_ms": whole(),
+        }),
+    )
+}
+
+fn explained() -> Value {
+    object(
+        &["provider", "key_id", "key", "priority", "model", "upstream_model", "eligible", "share", "reason", "detail"],
+        json!({
+            "provider": text(), "key_id": text(), "key": text(), "priority": whole(),
+            "model": {"type": ["string", "null"]}, "upstream_model": {"type": ["string", "null"]},
+            "eligible": {"type": "boolean"}, "share": {"type": "number", "minimum": 0, "maximum": 1},
+            "reason": text(), "detail": text(),
+        }),
+    )
+}
+
+fn error() -> Value {
+    let inner = json!({"type": text(), "code": text(), "message": text(), "param": text(), "event_id": text()});
+    object(
+        &["event_id", "type", "is_bifrost_error", "status_code", "error", "extra_fields"],
+        json!({
+            "event_id": {"type": "string", "description": "Equal to the header x-request-id."},
+            "type": text(), "is_bifrost_error": {"type": "boolean"}, "status_code": whole(),
+            "error": object(&["type", "code", "message", "param", "event_id"], inner),
+            "extra_fields": {"type": "object"},
+        }),
+    )
+}
