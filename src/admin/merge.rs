@@ -34,6 +34,9 @@ impl<'a> From<&'a Generation> for Ground<'a> {
     }
 }
 
+/// Stands for secrets where somebody reads who has no business with them.
+const UNREAD: &str = "env.UNREAD";
+
 /// What a body says at the place of a secret.
 pub(super) enum Incoming<'b> {
     Absent,
@@ -53,20 +56,36 @@ pub(super) fn incoming<'b>(value: Option<&'b Value>, field: &str) -> Result<Inco
     if SecretRef::is_unset(value) {
         return Ok(Incoming::Empty);
     }
-    if let Some(text) = literal_text(value).filter(|text| is_mask_shaped(text)) {
-        return Ok(Incoming::Mask(text));
-    }
+    let shown = literal_text(value).filter(|text| is_mask_shaped(text));
     let mut problems = Problems::default();
-    match SecretRef::read(Node::root(value), &mut problems) {
-        Some(SecretRef::Sealed(_)) => {
+    // The reader refuses every mask; what else it has to say of one counts here too.
+    let read = match shown {
+        Some(_) => SecretRef::read(Node::root(&unmasked(value)), &mut problems),
+        None => SecretRef::read(Node::root(value), &mut problems),
+    };
+    match (read, shown) {
+        (Some(_), Some(mask)) => Ok(Incoming::Mask(mask)),
+        (Some(SecretRef::Sealed(_)), None) => {
             Err(invalid("invalid_value", field, "a sealed value belongs to its place in the file and cannot be sent"))
         }
-        Some(reference) => Ok(Incoming::Given(reference)),
-        None => {
+        (Some(reference), None) => Ok(Incoming::Given(reference)),
+        (None, _) => {
             let message = problems.0.first().map_or("not a secret", |problem| problem.message.as_str());
             Err(invalid("invalid_value", field, message))
         }
     }
+}
+
+/// The same form with something else than a mask in it.
+fn unmasked(value: &Value) -> Value {
+    let mut value = value.clone();
+    match &mut value.kind {
+        Kind::Object(members) => {
+            members.iter_mut().filter(|m| &*m.name == "value").for_each(|m| m.value.kind = Kind::Text(UNREAD.into()));
+        }
+        kind => *kind = Kind::Text(UNREAD.into()),
+    }
+    value
 }
 
 /// A refusal that names the field.
@@ -133,7 +152,7 @@ pub fn without_secrets(record: &Record, body: &Value, stored: Option<&Value>) ->
 
 fn blind(value: &mut Value) {
     if !SecretRef::is_unset(value) {
-        value.kind = Kind::Text("env.UNREAD".into());
+        value.kind = Kind::Text(UNREAD.into());
     }
 }
 

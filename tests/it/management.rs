@@ -8,9 +8,9 @@ use crate::support::client::{self, Reply, request, send};
 use crate::support::gateway::{Gateway, launch};
 use crate::support::upstream::{Answer, Upstream};
 
-const PROJECT: &str = "mlx_sk_0123456789012345678901234567890123456789012";
-const MANAGER: &str = "mlx_mk_0123456789012345678901234567890123456789012";
-const WRONG: &str = "mlx_mk_9999999999999999999999999999999999999999999";
+const PROJECT: &str = "mlx_sk_00000000000000000000000000000000000001LhBG1";
+const MANAGER: &str = "mlx_mk_22222222222222222222222222222222222224AToLi";
+const WRONG: &str = "mlx_sk_99999999999999999999999999999999999994LDCO9";
 
 /// Every row of the table as a request that finds nothing to change.
 fn walk(gateway: &Gateway) -> Vec<(Method, String)> {
@@ -273,6 +273,48 @@ async fn keys_are_made_changed_and_deleted_as_a_careful_person_would() {
     assert_eq!(face.call(Method::DELETE, &path, &[], "").await.status, 404);
     assert_eq!(face.call(Method::GET, &path, &[], "").await.status, 404);
     assert_eq!(face.file(), FILE, "as it was before");
+    assert!(!gateway.output().contains("canary"), "{}", gateway.output());
+}
+
+/// A literal is sealed before it touches the disk, masked wherever it is shown, and stays where a
+/// client sends back what it got.
+#[tokio::test]
+async fn a_literal_is_sealed_masked_and_kept() {
+    let gateway = start();
+    let face = Face { gateway: &gateway };
+    let mask = format!("sk-c{}cdef", "*".repeat(24));
+    let made = face.call(Method::POST, "/openai/keys", &[], &json!({"name": "new", "value": SECRET}).to_string()).await;
+    assert_eq!((made.status.as_u16(), &made.json()["value"]["value"]), (200, &json!(mask)), "{}", made.text());
+    let text = face.file();
+    assert!(text.contains("sealed:v1:") && !text.contains("canary"), "{text}");
+    assert_eq!(made.json()["status"], "unknown", "it can be opened");
+
+    let path = format!("/openai/keys/{}", made.json()["id"].as_str().unwrap());
+    let same = face.call(Method::PUT, &path, &[], &face.get(&path).await.to_string()).await;
+    assert_eq!((same.status.as_u16(), face.file() == text), (200, true), "{}", same.text());
+    for (value, status, code) in [
+        (json!(format!("sk-c{}xxxx", "*".repeat(24))), 400, "mask_mismatch"),
+        (json!("********"), 400, "mask_mismatch"),
+        (json!({"value": mask, "base_url": "x"}), 400, "invalid_value"),
+        (json!("sealed:v1:k:AAAA"), 400, "invalid_value"),
+    ] {
+        let body = json!({"value": value}).to_string();
+        let reply = face.call(Method::PUT, &path, &[], &body).await;
+        let got = (reply.status.as_u16(), reply.json()["error"]["code"].clone());
+        assert_eq!(got, (status, json!(code)), "{body}: {}", reply.text());
+        assert_eq!(face.file(), text);
+    }
+    // A stored secret goes nowhere new; one that comes along may.
+    let away = json!({"value": mask, "base_url": "https://elsewhere.example"}).to_string();
+    let reply = face.call(Method::PUT, &path, &[], &away).await;
+    assert_eq!(reply.json()["error"]["code"], "secret_required_for_new_destination", "{}", reply.text());
+    let anew = json!({"value": "sk-canary-anew-0123456789", "base_url": "https://elsewhere.example"}).to_string();
+    let reply = face.call(Method::PUT, &path, &[], &anew).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["base_url"]["value"]), (200, &json!("https://elsewhere.example")));
+    assert!(!face.file().contains("canary"), "{}", face.file());
+    let reference = face.call(Method::PUT, &path, &[], r#"{"name": "new", "value": "env.OTHER_KEY"}"#).await;
+    assert_eq!(reference.json()["value"]["env_var"], "env.OTHER_KEY", "{}", reference.text());
+    assert!(!face.file().contains("sealed:"), "{}", face.file());
     assert!(!gateway.output().contains("canary"), "{}", gateway.output());
 }
 

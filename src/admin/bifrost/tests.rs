@@ -311,6 +311,7 @@ fn secrets_of_a_replacement() {
         refused(with(&bad), 400, "mask_mismatch", "value");
     }
     refused(with("null"), 400, "missing_member", "value");
+    refused(with(&format!("{{\"value\": \"{mask}\", \"url\": \"x\"}}")), 400, "invalid_value", "value");
     let text = with("\"sk-new-0123456789abcdef\"").unwrap();
     assert!(text.contains("sealed:v1:k:AAAA") && !text.contains("sk-proj") && !text.contains("sk-new"), "{text}");
     assert!(with("\"env.NEW_KEY\"").unwrap().contains("\"value\": \"env.NEW_KEY\""));
