@@ -11,6 +11,7 @@ mod dispatch;
 mod import;
 mod management;
 mod projects;
+mod readme;
 mod relay;
 mod reload;
 mod sdk;
