@@ -311,3 +311,19 @@ pub const ADMIN_IN_FLIGHT_MAX: u64 = 64;
 pub const CHECK_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Keys of one provider that are asked for models at the same time.
 pub const PROBES_AT_ONCE_MAX: usize = 8;
+// --- Retries -------------------------------------------------------------------------------------
+
+/// Bifrost's figures (`retry_backoff_initial`, `retry_backoff_max`).
+pub const RETRY_BACKOFF_INITIAL_DEFAULT: Duration = Duration::from_millis(500);
+pub const RETRY_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(5);
+/// A request that waits holds its place among those in flight, and its body.
+pub const RETRY_BACKOFF_LONGEST: Duration = Duration::from_secs(60);
+/// Retries that each request earns its origin, in thousandths: an upstream that answers nothing but
+/// errors sees at most 1.2 x the requests.
+pub const RETRY_SHARE_PERMILLE: u64 = 200;
+/// Retries that an origin has beyond that share, so that few requests can be tried again at all ...
+pub const RETRY_FLOOR: u64 = 10;
+/// ... one of which comes back in this time.
+pub const RETRY_FLOOR_INTERVAL: Duration = Duration::from_secs(10);
+/// Earned retries that are kept for bad times.
+pub const RETRY_SAVED_MAX: u64 = 100;

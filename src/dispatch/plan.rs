@@ -4,14 +4,15 @@
 //! providers) or to one pinned key. Says which; `pick.rs` draws.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::trouble::Trouble;
 use super::{ModelRequest, NoPlan, Pick, Target, Verdict, verdict::Next};
-use crate::health::KeyHealth;
 use crate::id::{ModelName, ProviderName};
 use crate::limits::FALLBACKS_MAX;
-use crate::provider::DEFAULT_PROVIDER;
+use crate::provider::{AuthKind, DEFAULT_PROVIDER};
 use crate::snapshot::index::{Groups, fold, groups_of};
 use crate::snapshot::{Provider, RouteTarget, Snapshot, Strategy};
 use crate::ticks::Ticks;
@@ -31,8 +32,8 @@ pub struct Plan {
     pub(super) tried: SmallVec<[u32; 4]>,
     /// Attempts so far, over all steps.
     pub(super) attempts: u32,
-    /// Origins that could not be reached, once for each time.
-    pub(super) unreached: SmallVec<[Arc<KeyHealth>; 2]>,
+    /// What came of the attempts so far; `None` until one has failed.
+    pub(super) trouble: Option<Box<Trouble>>,
     /// Earliest end of a cool-down that was met, and of a breaker or a probe.
     pub(super) cooling: Option<Ticks>,
     pub(super) recovering: Option<Ticks>,
@@ -224,11 +225,12 @@ impl Plan {
         !self.steps.is_empty()
     }
 
-    /// Whether there is anybody beside the pick just made: another step, or another key of the same
-    /// provider.
+    /// Whether another attempt may follow the pick just made: of another step, of another key of the
+    /// same provider, or of the same key once more.
     pub fn has_others(&self, snapshot: &Snapshot) -> bool {
         let provider = self.steps.get(self.at).and_then(|step| snapshot.providers.get(step.target.provider as usize));
-        self.steps.len() > self.at + 1 || provider.is_none_or(|provider| provider.keys.len() > 1)
+        let again = |provider: &Provider| provider.retry.max > 0 || provider.row.auth == AuthKind::AwsSigV4;
+        self.steps.len() > self.at + 1 || provider.is_none_or(|provider| provider.keys.len() > 1 || again(provider))
     }
 
     /// Attempts so far.
@@ -236,22 +238,43 @@ impl Plan {
         self.attempts
     }
 
-    /// Takes in how a pick ended, so that the next one goes where the verdict says. Returns whether
-    /// there is any sense in asking for a next one.
-    pub fn refused(&mut self, pick: &Pick, verdict: &Verdict) -> bool {
-        if verdict.unreached() {
-            self.unreached.push(Arc::clone(&pick.key.origin));
-        }
+    /// Takes in how a pick ended, so that the next one goes where the verdict says. `named` is how
+    /// long the upstream asks to be left alone. Returns whether there is any sense in asking for a
+    /// next pick.
+    pub fn refused(
+        &mut self,
+        snapshot: &Snapshot,
+        pick: &Pick,
+        verdict: &Verdict,
+        named: Option<Duration>,
+        now: Ticks,
+    ) -> bool {
         match verdict.request {
-            Next::NextKey => true,
+            Next::GiveUp => return false,
             // The caller keeps the pick and sends it again.
-            Next::SameKey => true,
-            Next::NextTarget => {
-                self.next_target();
-                true
-            }
-            Next::GiveUp => false,
+            Next::SameKey => return true,
+            Next::NextKey | Next::NextTarget => {}
         }
+        let Some(provider) = provider(snapshot, pick.provider) else { return true };
+        let target = self.target_at(self.at);
+        let trouble = self.trouble.get_or_insert_default();
+        if !trouble.take_in(target, pick, verdict, &provider.retry, named, now) {
+            self.next_target();
+        }
+        true
+    }
+
+    /// What the target of a step is known by: the first step that has it. Steps behind the current
+    /// one may still change places, those before it do not.
+    pub(super) fn target_at(&self, at: usize) -> usize {
+        let Some(step) = self.steps.get(at) else { return at };
+        self.steps.iter().position(|other| other.target == step.target).unwrap_or(at)
+    }
+
+    /// Whether the next step is about another target, or there is none.
+    pub(super) fn ends_target(&self) -> bool {
+        let of = |at: usize| self.steps.get(at).map(|step| &step.target);
+        of(self.at) != of(self.at + 1)
     }
 
     /// Leaves the current target, its other priorities included.
@@ -268,6 +291,11 @@ impl Plan {
     }
 
     pub(super) fn advance(&mut self) {
+        if self.ends_target()
+            && let Some(trouble) = &mut self.trouble
+        {
+            trouble.leave();
+        }
         self.at += 1;
         // The same key may be tried again for another model.
         self.tried.clear();

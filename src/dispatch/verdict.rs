@@ -25,6 +25,25 @@ pub struct Verdict {
     scope: Scope,
     origin: Outcome,
     pub request: Next,
+    again: Again,
+    load: Load,
+}
+
+/// Whether the same key may be asked again by the same request, within `max_retries`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Again {
+    Never,
+    /// When every other key of the target has had its turn.
+    AfterOthers,
+}
+
+/// What another attempt means to the origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Load {
+    /// It did no work, or is about to refuse the next key as cheaply: not counted.
+    Free,
+    /// One more of what it just failed at: counted by its retry budget.
+    Counted,
 }
 
 /// What the request does next.
@@ -34,8 +53,8 @@ pub enum Next {
     NextKey,
     /// The same pick once more, signed anew.
     SameKey,
-    /// Nothing more of this target, for the upstream may be at work on the request; the author of a
-    /// chain chose to go on to the next one.
+    /// Nothing more of this target but for `max_retries`, for the upstream may be at work on the
+    /// request; the author of a chain chose to go on to the next one.
     NextTarget,
     /// To the caller as it is.
     GiveUp,
@@ -66,36 +85,50 @@ enum Fault {
 const UNTOLD: Outcome = Outcome::Untold;
 const COOL: Outcome = Outcome::Cool { until: None };
 
-/// Fault, what the key gets and for what, what its origin gets, what the request does.
+/// One row: fault, what the key gets and for what, what its origin gets, what the request does, and
+/// at what price.
+type Row = (Fault, Outcome, Scope, Outcome, Next, Again, Load);
+
+/// The rows of CONTRACT 3.5.
 ///
-/// An origin that answers is one that can be reached, whatever it says: its breaker counts broken
-/// connections alone. Else five keys that answer 500 would hide the sixth that works.
-const TABLE: [(Fault, Outcome, Scope, Outcome, Next); 10] = [
-    (Fault::Answer(FaultClass::Credential), Outcome::Bench, Scope::Key, Outcome::Success, Next::NextKey),
-    (Fault::Answer(FaultClass::ModelAccess), Outcome::Bench, Scope::Model, Outcome::Success, Next::NextKey),
-    (Fault::Answer(FaultClass::Rate), COOL, Scope::Rate, Outcome::Success, Next::NextKey),
-    (Fault::Answer(FaultClass::Content), UNTOLD, Scope::Key, Outcome::Success, Next::GiveUp),
-    (Fault::Answer(FaultClass::Caller), UNTOLD, Scope::Key, Outcome::Success, Next::GiveUp),
-    (Fault::Answer(FaultClass::Server), Outcome::Failure, Scope::Key, Outcome::Success, Next::NextKey),
-    (Fault::Answer(FaultClass::ClockSkew), UNTOLD, Scope::Key, Outcome::Success, Next::SameKey),
-    (Fault::Unreached, UNTOLD, Scope::Key, Outcome::Failure, Next::NextKey),
-    (Fault::Unanswered, Outcome::Failure, Scope::Key, Outcome::Failure, Next::NextTarget),
-    (Fault::Local, UNTOLD, Scope::Key, UNTOLD, Next::GiveUp),
-];
+/// An origin that answers is one that can be reached, whatever it says, and one that took a request
+/// and did not answer was reached: its breaker counts failed connections alone. Else one key that
+/// fails or hangs five times would hide its neighbour that works.
+const TABLE: [Row; 10] = {
+    use Again::{AfterOthers, Never};
+    use Fault::{Answer, Local, Unanswered, Unreached};
+    use FaultClass::{Caller, ClockSkew, Content, Credential, ModelAccess, Rate, Server};
+    use Load::{Counted, Free};
+    use Next::{GiveUp, NextKey, NextTarget, SameKey};
+    use Outcome::{Bench, Failure, Success};
+    use Scope::{Key, Model};
+    [
+        (Answer(Credential), Bench, Key, Success, NextKey, Never, Free),
+        (Answer(ModelAccess), Bench, Model, Success, NextKey, Never, Free),
+        (Answer(Rate), COOL, Scope::Rate, Success, NextKey, AfterOthers, Free),
+        (Answer(Content), UNTOLD, Key, Success, GiveUp, Never, Free),
+        (Answer(Caller), UNTOLD, Key, Success, GiveUp, Never, Free),
+        (Answer(Server), Failure, Key, Success, NextKey, AfterOthers, Counted),
+        (Answer(ClockSkew), UNTOLD, Key, Success, SameKey, Never, Free),
+        (Unreached, UNTOLD, Key, Failure, NextKey, AfterOthers, Free),
+        (Unanswered, Failure, Key, UNTOLD, NextTarget, AfterOthers, Counted),
+        (Local, UNTOLD, Key, UNTOLD, GiveUp, Never, Free),
+    ]
+};
+const NOTHING: Row = (Fault::Local, UNTOLD, Scope::Key, UNTOLD, Next::GiveUp, Again::Never, Load::Free);
 
 /// Judges one failed attempt.
 pub fn judge(kind: Kind, sent: Sent, policy: &Policy) -> Verdict {
     let fault = fault(kind, sent);
     let row = TABLE.iter().find(|(of, ..)| *of == fault);
-    let (_, key, mut scope, origin, mut request) =
-        row.copied().unwrap_or((fault, UNTOLD, Scope::Key, UNTOLD, Next::GiveUp));
+    let (_, key, mut scope, origin, mut request, again, load) = *row.unwrap_or(&NOTHING);
     if scope == Scope::Rate && policy.rate_scope == RateScope::Account {
         scope = Scope::Key;
     }
     if request == Next::SameKey && policy.signed_again {
         request = Next::GiveUp;
     }
-    Verdict { key, scope, origin, request }
+    Verdict { key, scope, origin, request, again, load }
 }
 
 fn fault(kind: Kind, sent: Sent) -> Fault {
@@ -127,9 +160,13 @@ fn fault(kind: Kind, sent: Sent) -> Fault {
 
 impl Verdict {
     /// Writes the verdict into the cells of the key and of its origin. `until` is the deadline that
-    /// the upstream named.
+    /// the upstream named; beside a failure it is one that no request will wait for, hence the key
+    /// cools besides.
     pub fn record(&self, key: &Key, model: Option<&UpstreamModel>, until: Option<Ticks>, now: Ticks) {
-        key.origin.record(None, self.origin, now);
+        key.origin.breaker.record(None, self.origin, now);
+        if self.key == Outcome::Failure && until.is_some() {
+            key.health.record(model, Outcome::Cool { until }, now);
+        }
         let outcome = match self.key {
             Outcome::Cool { .. } => Outcome::Cool { until },
             other => other,
@@ -149,19 +186,27 @@ impl Verdict {
 
     /// No connection was made.
     pub(super) fn unreached(&self) -> bool {
-        self.origin == Outcome::Failure && self.request == Next::NextKey
+        self.origin == Outcome::Failure
+    }
+
+    pub(super) fn again(&self) -> Again {
+        self.again
+    }
+
+    pub(super) fn load(&self) -> Load {
+        self.load
     }
 }
 
 /// A good answer began.
 pub fn succeeded(key: &Key, model: Option<&UpstreamModel>, now: Ticks) {
-    key.origin.record(None, Outcome::Success, now);
+    key.origin.breaker.record(None, Outcome::Success, now);
     key.health.record(model, Outcome::Success, now);
 }
 
 /// The attempt ended without telling anything: the caller left.
 pub fn untold(key: &Key, model: Option<&UpstreamModel>, now: Ticks) {
-    key.origin.record(None, Outcome::Untold, now);
+    key.origin.breaker.record(None, Outcome::Untold, now);
     key.health.record(model, Outcome::Untold, now);
 }
 
@@ -214,11 +259,12 @@ mod tests {
             let key = key("k");
             let model = UpstreamModel::new("m");
             let verdict = judge(kind, sent, &policy);
-            verdict.record(&key, Some(&model), Some(at(20)), at(0));
+            let until = (kind == Kind::Answer(FaultClass::Rate)).then(|| at(20));
+            verdict.record(&key, Some(&model), until, at(0));
             assert_eq!(verdict.request, next, "{kind:?} {sent:?}");
             assert_eq!(why(key.health.look(Some(&model), at(1))), this, "{kind:?}");
             assert_eq!(why(key.health.look(Some(&UpstreamModel::new("other")), at(1))), others, "{kind:?}");
-            assert_eq!(key.origin.look(None, at(1)), Admission::Free, "{kind:?}");
+            assert_eq!(key.origin.breaker.look(None, at(1)), Admission::Free, "{kind:?}");
         }
     }
 
@@ -246,7 +292,8 @@ mod tests {
         for (kind, sent, of_key, of_origin) in [
             (Kind::Answer(FaultClass::Server), Sent::Answered { status: 503 }, true, false),
             (Kind::Connect, Sent::Never, false, true),
-            (Kind::Broken, Sent::Maybe, true, true),
+            (Kind::Broken, Sent::Maybe, true, false),
+            (Kind::FirstByteTimeout, Sent::Maybe, true, false),
             (Kind::Answer(FaultClass::Caller), ANSWERED, false, false),
         ] {
             let key = key("k");
@@ -255,8 +302,20 @@ mod tests {
             }
             let open = |admission| why(admission) == Some(Why::Breaker);
             assert_eq!(open(key.health.look(None, at(1))), of_key, "{kind:?}");
-            assert_eq!(open(key.origin.look(None, at(1))), of_origin, "{kind:?}");
+            assert_eq!(open(key.origin.breaker.look(None, at(1))), of_origin, "{kind:?}");
         }
+    }
+
+    /// A failure whose upstream says "in half an hour" rests the key for this model until then.
+    #[test]
+    fn a_failure_with_a_date() {
+        let policy = Policy { rate_scope: RateScope::Model, signed_again: false };
+        let (key, model) = (key("k"), UpstreamModel::new("m"));
+        let verdict = judge(Kind::Answer(FaultClass::Server), Sent::Answered { status: 503 }, &policy);
+        verdict.record(&key, Some(&model), Some(at(1800)), at(0));
+        let until = Admission::Barred { until: at(1800), why: Why::Cooling };
+        assert_eq!(key.health.look(Some(&model), at(1)), until);
+        assert_eq!(key.health.look(None, at(1)), Admission::Free);
     }
 
     #[test]

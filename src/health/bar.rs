@@ -87,10 +87,16 @@ impl Bar {
         why(self.packed.load(Ordering::Acquire) & WHY_MASK)
     }
 
-    /// Time over, and no success since.
-    pub(super) fn is_half_open(&self, now: Ticks) -> bool {
+    /// Ends a bar before its time, if it was raised for this reason.
+    pub(super) fn pardon(&self, reason: Why, now: Ticks) {
         let packed = self.packed.load(Ordering::Acquire);
-        Ticks(packed >> WHY_BITS) <= now && needs_probe(packed)
+        if why(packed & WHY_MASK) != Some(reason) {
+            return;
+        }
+        // Lost to a raise in between: that one is newer, and stays.
+        if self.packed.compare_exchange(packed, pack(now, LIFTED), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.release();
+        }
     }
 
     pub(super) fn look(&self, now: Ticks) -> Admission {

@@ -5,12 +5,14 @@
 //! `dispatch/verdict.rs`, time comes in as [`Ticks`].
 
 mod bar;
+mod budget;
 pub mod registry;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use bar::{Bar, ModelBars};
+pub use budget::RetryBudget;
 pub use registry::Registry;
 
 use crate::id::UpstreamModel;
@@ -101,7 +103,15 @@ const SEEN_UNREACHABLE: u8 = 3;
 const SEEN_TIMEOUT: u8 = 4;
 const SEEN_UNEXPECTED: u8 = 5;
 
-/// All that is remembered of one key or of one origin.
+/// All that is remembered of one origin.
+#[derive(Debug, Default)]
+pub struct OriginHealth {
+    /// Whether it can be reached.
+    pub breaker: KeyHealth,
+    pub retries: RetryBudget,
+}
+
+/// All that is remembered of one key; the breaker of an origin is of the same make.
 #[derive(Debug, Default)]
 pub struct KeyHealth {
     whole: Bar,
@@ -176,6 +186,12 @@ impl KeyHealth {
         self.seen.store(seen, Ordering::Relaxed);
     }
 
+    /// The upstream took the credential when it was asked for its models: a bench that the key is
+    /// under for its credential ends. A rate limit or a breaker is about something else and stays.
+    pub fn vouched(&self, now: Ticks) {
+        self.whole.pardon(Why::Unauthorized, now);
+    }
+
     pub fn standing(&self, now: Ticks) -> Standing {
         match (self.whole.look(now), self.whole.why()) {
             (Admission::Barred { until, why }, _) => Standing::Barred { until, why },
@@ -227,10 +243,18 @@ impl KeyHealth {
     }
 
     fn failed(&self, now: Ticks) {
-        let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        // While half-open one failure is enough: it is the probe's, or as good as.
-        if streak < BREAKER_FAILURES && !self.whole.is_half_open(now) {
-            return;
+        match self.whole.look(now) {
+            // While half-open one failure is enough: it is the probe's, or as good as.
+            Admission::Probe | Admission::Barred { why: Why::Probing, .. } => {}
+            // Of a request that began before the bar: what it says is known, and a crowd of them must
+            // not double the rest again and again.
+            Admission::Barred { .. } => return,
+            Admission::Free | Admission::Ramping { .. } => {
+                // Of those that fail at the same moment one opens it, hence no `>=`.
+                if self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1) != BREAKER_FAILURES {
+                    return;
+                }
+            }
         }
         self.streak.store(0, Ordering::Relaxed);
         let openings = self.openings.fetch_add(1, Ordering::Relaxed).min(16);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::KeyHealth;
+use super::{KeyHealth, OriginHealth};
 use crate::hash::{ConfigHash, Fingerprint};
 use crate::id::{KeyId, ProviderName, TransportId};
 use crate::limits::{MODEL_LIST_ENTRIES_MAX, RETIRED_HEALTH_KEEP, RETIRED_HEALTH_MAX};
@@ -18,16 +18,16 @@ pub type Listed = HashMap<ProviderName, Arc<[Box<str>]>>;
 
 /// One cell, and since when no snapshot holds it.
 #[derive(Debug, Default)]
-struct Entry {
-    health: Arc<KeyHealth>,
+struct Entry<H> {
+    health: Arc<H>,
     unheld_since: Option<Ticks>,
 }
 
 /// What outlives snapshots. An empty one serves dry runs.
 #[derive(Debug, Default)]
 pub struct Registry {
-    keys: HashMap<(KeyId, ConfigHash, Fingerprint), Entry>,
-    origins: HashMap<TransportId, Entry>,
+    keys: HashMap<(KeyId, ConfigHash, Fingerprint), Entry<KeyHealth>>,
+    origins: HashMap<TransportId, Entry<OriginHealth>>,
     listed: Listed,
 }
 
@@ -41,8 +41,8 @@ impl Registry {
         Arc::clone(&self.keys.entry((id.clone(), hash, fingerprint)).or_default().health)
     }
 
-    /// The breaker of an origin, shared by all keys whose destination it is.
-    pub fn origin(&mut self, id: TransportId) -> Arc<KeyHealth> {
+    /// Breaker and retry budget of an origin, shared by all keys whose destination it is.
+    pub fn origin(&mut self, id: TransportId) -> Arc<OriginHealth> {
         Arc::clone(&self.origins.entry(id).or_default().health)
     }
 
@@ -82,7 +82,7 @@ impl Registry {
     }
 }
 
-fn retire<K: Eq + Hash>(cells: &mut HashMap<K, Entry>, now: Ticks) {
+fn retire<K: Eq + Hash, H>(cells: &mut HashMap<K, Entry<H>>, now: Ticks) {
     let mut ages = Vec::new();
     cells.retain(|_, entry| {
         if Arc::strong_count(&entry.health) > 1 {

@@ -24,6 +24,7 @@ const COMMON: ProviderRow = ProviderRow {
     in_process: false,
     faults: &[],
     rate_scope: RateScope::Model,
+    lists_models: true,
     served: true,
 };
 
@@ -181,11 +182,13 @@ pub(super) const ROWS: &[ProviderRow] = &[
         ..COMMON
     },
     ProviderRow {
-        // Serves Responses and embeddings; its chat completions were switched off on 2026-09-27.
+        // Serves Responses and embeddings; its chat completions were switched off on 2026-09-27. Has no
+        // list of models.
         id: "perplexity",
         label: "Perplexity",
         base_url: "https://api.perplexity.ai",
         families: &["sonar"],
+        lists_models: false,
         ..COMMON
     },
     ProviderRow {

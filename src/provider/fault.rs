@@ -64,7 +64,8 @@ pub fn classify(row: &ProviderRow, status: u16, code: &str) -> FaultClass {
         401 | 402 => FaultClass::Credential,
         403 => FaultClass::ModelAccess,
         429 => FaultClass::Rate,
-        400..=499 => FaultClass::Caller,
+        // Not implemented, and not this version of HTTP: whoever asks again is told the same.
+        400..=499 | 501 | 505 => FaultClass::Caller,
         500.. => FaultClass::Server,
         // No error status: an error inside a good answer, or a redirect, which is never followed.
         // vLLM puts the status it means into the code.
@@ -123,8 +124,8 @@ mod tests {
             (Credential, &[401, 402][..]),
             (ModelAccess, &[403]),
             (Rate, &[429]),
-            (Caller, &[400, 404, 405, 408, 409, 410, 413, 415, 418, 422, 424, 451, 499]),
-            (Server, &[500, 501, 502, 503, 504, 507, 520, 524, 529, 599]),
+            (Caller, &[400, 404, 405, 408, 409, 410, 413, 415, 418, 422, 424, 451, 499, 501, 505]),
+            (Server, &[500, 502, 503, 504, 506, 507, 508, 520, 524, 529, 530, 599]),
             // Neither good nor an error: a redirect is an upstream that we were not told of.
             (Server, &[200, 301, 302, 307]),
         ] {

@@ -11,7 +11,7 @@ pub mod url;
 
 pub use auth::UpstreamAuth;
 pub use fault::{classify, error_code};
-pub use retry_after::retry_after;
+pub use retry_after::{retry_after, retry_after_header};
 pub use url::{BaseUrl, path_and_query};
 
 use crate::dialect::Dialect;
@@ -51,6 +51,8 @@ pub struct ProviderRow {
     pub faults: &'static [(u16, &'static str, FaultClass)],
     /// What a rate limit holds for.
     pub rate_scope: RateScope,
+    /// `GET …/models` lists what a key may use; without it a key cannot be probed free of cost.
+    pub lists_models: bool,
     /// Whether this release can serve it; a config that names another is refused.
     pub served: bool,
 }

@@ -13,16 +13,23 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::limits::{COOL_MAX, COOL_MIN};
 
-/// How long to leave the upstream alone. `wall` is the time now, for dates.
+/// How long to leave the upstream alone after it has refused for too many requests. `wall` is the
+/// time now, for dates.
 pub fn retry_after(headers: &HeaderMap, body: &[u8], wall: SystemTime) -> Option<Duration> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let explicit = header("retry-after-ms")
-        .and_then(|text| seconds(text).map(|span| span / 1000))
-        .or_else(|| header("retry-after").and_then(|text| seconds(text).or_else(|| http_date(text, wall))));
-    let span = explicit.or_else(|| {
+    retry_after_header(headers, wall).or_else(|| {
         let error = Error::read(body);
-        error.retry_info().or_else(|| resets(headers, wall)).or_else(|| error.resets(wall)).or_else(|| error.sentence())
-    })?;
+        let resets = error.retry_info().or_else(|| resets(headers, wall)).or_else(|| error.resets(wall));
+        Some(resets.or_else(|| error.sentence())?.clamp(COOL_MIN, COOL_MAX))
+    })
+}
+
+/// The same from the explicit headers alone: what counts after a failure of the upstream's own, where
+/// the reset headers that come with every answer say nothing about it.
+pub fn retry_after_header(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let span = header("retry-after-ms")
+        .and_then(|text| seconds(text).map(|span| span / 1000))
+        .or_else(|| header("retry-after").and_then(|text| seconds(text).or_else(|| http_date(text, wall))))?;
     Some(span.clamp(COOL_MIN, COOL_MAX))
 }
 

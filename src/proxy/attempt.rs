@@ -5,7 +5,7 @@
 //! what the verdict says.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, response};
@@ -17,8 +17,9 @@ use super::request::{Inbound, More};
 use super::{Call, Proxy};
 use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
+use crate::id::UpstreamModel;
 use crate::limits::ERROR_BYTES_MAX;
-use crate::provider::{classify, error_code, path_and_query, retry_after};
+use crate::provider::{classify, error_code, path_and_query, retry_after, retry_after_header};
 use crate::snapshot::{Key, Ready, Snapshot};
 use crate::telemetry::AttemptOutcome;
 use crate::ticks::Ticks;
@@ -36,6 +37,8 @@ pub struct Refused {
     pub parts: response::Parts,
     pub body: Bytes,
     pub key: Arc<Key>,
+    /// As the key's upstream was asked for it.
+    pub model: Option<UpstreamModel>,
 }
 
 /// How the loop ended.
@@ -64,11 +67,11 @@ pub async fn run(
 ) -> Result<Reply, GatewayError> {
     let proxy = Arc::clone(guard.proxy());
     let mut last: Option<Fault> = None;
-    let mut again: Option<Pick> = None;
+    let mut signed_anew: Option<Pick> = None;
     loop {
         let now = proxy.clock.now();
-        let signed_again = again.is_some();
-        let next = match again.take() {
+        let signed_again = signed_anew.is_some();
+        let next = match signed_anew.take() {
             Some(pick) => Ok(pick),
             None => plan.next(call.snapshot, now, &mut proxy.dice()),
         };
@@ -76,6 +79,12 @@ pub async fn run(
             Ok(pick) => pick,
             Err(nobody) => return spent(last, nobody, now, call, request),
         };
+        if !pick.wait.is_zero() {
+            back_off(&pick, guard).await;
+            if pick.is_stopped(proxy.clock.now()) {
+                continue;
+            }
+        }
         guard.tries(&pick);
         let mut attempt = AttemptGuard::new(&pick, &proxy);
         let more = if plan.has_others(call.snapshot) { More::Perhaps } else { More::No };
@@ -84,17 +93,45 @@ pub async fn run(
                 attempt.succeeded();
                 return Ok(Reply::Good(Box::new(Good { parts: answer.parts, body: answer.body, attempt })));
             }
-            Ok(answer) => refused(answer, &pick, &proxy).await,
+            Ok(answer) => refused(answer, &pick, call.snapshot, &proxy).await,
             Err(error) => Fault { error: send_error(error), refused: None, until: None },
         };
         let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again };
         let verdict = judge(fault.error.kind, fault.error.sent, &policy);
         attempt.failed(&verdict, fault.until, fault.outcome());
-        if !plan.refused(&pick, &verdict) || !inbound.replayable() {
+        let named = fault.error.public.retry_after;
+        let now = proxy.clock.now();
+        if verdict.request == Next::GiveUp {
             return end(fault);
         }
-        again = (verdict.request == Next::SameKey).then_some(pick);
+        let fault = telling(last.take(), fault);
+        if !inbound.replayable() || !plan.refused(call.snapshot, &pick, &verdict, named, now) {
+            return end(fault);
+        }
+        signed_anew = (verdict.request == Next::SameKey).then_some(pick);
         last = Some(fault);
+    }
+}
+
+/// Waits before the same key is asked again. A caller who leaves meanwhile ends the wait: nothing is
+/// held but his own place.
+async fn back_off(pick: &Pick, guard: &mut RequestGuard) {
+    tokio::time::sleep(pick.wait).await;
+    // The upstream's time, not ours.
+    guard.waited(pick.wait);
+}
+
+/// Which of two faults the caller is told of: the later one, but what an upstream said rather than
+/// that another could not be reached, and anything rather than what was said of a key.
+fn telling(earlier: Option<Fault>, later: Fault) -> Fault {
+    let rank = |fault: &Fault| match fault.error.kind {
+        Kind::Answer(FaultClass::Credential) => 0,
+        Kind::Connect => 1,
+        _ => 2,
+    };
+    match earlier {
+        Some(earlier) if rank(&earlier) > rank(&later) => earlier,
+        _ => later,
     }
 }
 
@@ -171,27 +208,36 @@ fn uri(ready: &Ready, destination: &Destination<'_>, over: Option<&str>) -> Resu
         .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))
 }
 
-fn is_error(status: StatusCode) -> bool {
+pub fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
 /// Reads an error answer and says what class it is of.
-async fn refused(answer: Answer, pick: &Pick, proxy: &Proxy) -> Fault {
+async fn refused(answer: Answer, pick: &Pick, snapshot: &Snapshot, proxy: &Proxy) -> Fault {
     let Answer { parts, body, .. } = answer;
     let status = parts.status.as_u16();
     // A truncated error is still an error of that status; what was read of it is not shown.
     let bytes = super::error_body::read(body, ERROR_BYTES_MAX).await.unwrap_or_default();
     let code = error_code(&bytes).unwrap_or_default();
     let class = classify(pick.key.row, status, &code);
-    let wait = retry_after(&parts.headers, &bytes, proxy.clock.wall());
+    let wall = proxy.clock.wall();
+    let wait = match class {
+        FaultClass::Rate => retry_after(&parts.headers, &bytes, wall),
+        FaultClass::Server => retry_after_header(&parts.headers, wall),
+        _ => None,
+    };
     let message = format!("the upstream answered {status}");
     let mut error = GatewayError::upstream(Kind::Answer(class), Sent::Answered { status }, "upstream_error", message);
     error.public.retry_after = wait;
-    let until = wait.map(|span| proxy.clock.now().after(span));
-    Fault { error, refused: Some(Box::new(Refused { parts, body: bytes, key: Arc::clone(&pick.key) })), until }
+    // A failure rests the key only for longer than a request would wait for it.
+    let patience = snapshot.providers.get(pick.provider as usize).map(|provider| provider.retry.backoff_max);
+    let rests = |span: &Duration| class == FaultClass::Rate || patience.is_some_and(|patience| *span > patience);
+    let until = wait.filter(rests).map(|span| proxy.clock.now().after(span));
+    let refused = Refused { parts, body: bytes, key: Arc::clone(&pick.key), model: pick.model.clone() };
+    Fault { error, refused: Some(Box::new(refused)), until }
 }
 
-pub fn send_error(error: SendError) -> GatewayError {
+fn send_error(error: SendError) -> GatewayError {
     let (kind, code, message) = match error.what {
         SendFault::Connect => (Kind::Connect, "upstream_connect_failed", "no connection to the upstream"),
         SendFault::ConnectTimeout => (
@@ -246,6 +292,14 @@ fn spent(
         }
         NobodyLeft::NotEligible | NobodyLeft::Exhausted => no_eligible_key(call.snapshot, request, call.caller, now),
     })
+}
+
+/// A passthrough call got no answer.
+pub fn unsent(attempt: AttemptGuard, pick: &Pick, error: SendError) -> GatewayError {
+    let fault = Fault { error: send_error(error), refused: None, until: None };
+    let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again: false };
+    attempt.failed(&judge(fault.error.kind, fault.error.sent, &policy), None, fault.outcome());
+    fault.error
 }
 
 /// The key of a passthrough call was refused: it is benched, and the text that can quote it stays

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
@@ -30,6 +30,7 @@ mod headers;
 mod models;
 mod nobody;
 mod passthrough;
+mod probe;
 mod relay;
 mod request;
 
@@ -38,6 +39,7 @@ pub use guard::RequestGuard;
 pub use headers::identify;
 pub use models::{ModelLists, ModelsListed, list_models};
 pub use passthrough::{Through, handle as handle_passthrough};
+pub use probe::{Probed, probe};
 pub use relay::{ReplyBody, StreamBroken};
 
 use attempt::{Destination, Good, Refused, Reply};
@@ -236,9 +238,10 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
     guard.line.upstream_request_id = upstream_request_id(&refused.parts.headers);
     let mut head = headers::to_caller(refused.parts.headers, false);
     head.remove(http::header::CONTENT_LENGTH);
-    let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
+    let model = refused.model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, &refused.key, model, guard.line.attempts);
-    if !head.contains_key(http::header::RETRY_AFTER) && refused.parts.status.is_server_error() {
+    let would_retry = refused.parts.status.is_server_error() || refused.parts.status == StatusCode::TOO_MANY_REQUESTS;
+    if would_retry && !head.contains_key(http::header::RETRY_AFTER) {
         head.insert(headers::X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     *response.headers_mut() = head;

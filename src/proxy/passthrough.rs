@@ -84,14 +84,19 @@ async fn send(
     let began = Instant::now();
     let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, outgoing).await;
     guard.waited(began.elapsed());
-    let answer = sent.map_err(attempt::send_error)?;
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => return Err(attempt::unsent(attempt, &pick, error)),
+    };
     if classify(pick.key.row, answer.parts.status.as_u16(), "") == FaultClass::Credential
         && answer.parts.status.is_client_error()
     {
         return Err(attempt::credential_refused(attempt, &pick));
     }
-    // Whatever else the upstream says is the caller's affair: nothing is learnt of the key here.
-    attempt.succeeded();
+    // An error is the caller's affair: nothing is learnt of the key from it.
+    if !attempt::is_error(answer.parts.status) {
+        attempt.succeeded();
+    }
     Ok(Box::new(attempt::Good { parts: answer.parts, body: answer.body, attempt }))
 }
 

@@ -92,7 +92,14 @@ fn settings(provider: &Arc<Provider>) -> impl std::fmt::Debug {
     // Maps have no order of their own.
     let paths: BTreeMap<&str, &str> =
         provider.path_overrides.iter().map(|(operation, path)| (operation.as_str(), &**path)).collect();
-    (provider.row.id, provider.custom, provider.timeouts, provider.allowed.clone(), format!("{paths:?}"))
+    (
+        provider.row.id,
+        provider.custom,
+        provider.timeouts,
+        provider.retry,
+        provider.allowed.clone(),
+        format!("{paths:?}"),
+    )
 }
 
 fn digest(it: &impl std::fmt::Debug) -> blake3::Hash {

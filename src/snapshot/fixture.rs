@@ -112,7 +112,7 @@ impl Key {
         self
     }
 
-    pub fn origin(mut self, origin: &Arc<KeyHealth>) -> Self {
+    pub fn origin(mut self, origin: &Arc<OriginHealth>) -> Self {
         self.origin = Arc::clone(origin);
         self
     }
@@ -143,8 +143,16 @@ pub fn provider(name: &str, keys: Vec<Key>) -> Provider {
         keys,
         pools,
         timeouts: TIMEOUTS,
+        retry: Retry { max: 0, backoff_initial: Duration::from_millis(500), backoff_max: Duration::from_secs(5) },
         allowed: AllowedRequests::All,
         path_overrides: HashMap::new(),
+    }
+}
+
+impl Provider {
+    pub fn retries(mut self, max: u32) -> Self {
+        self.retry.max = max;
+        self
     }
 }
 

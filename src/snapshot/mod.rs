@@ -32,7 +32,7 @@ use http::{HeaderName, HeaderValue};
 use crate::config::Document;
 use crate::dialect::Operation;
 use crate::hash::{ConfigHash, Fingerprint};
-use crate::health::KeyHealth;
+use crate::health::{KeyHealth, OriginHealth};
 use crate::id::{KeyId, KeyName, ProjectId, ProviderName, TransportId, UpstreamModel};
 use crate::provider::{ProviderRow, UpstreamAuth};
 use crate::secret::Secret;
@@ -94,6 +94,7 @@ pub struct Provider {
     pub keys: Vec<Arc<Key>>,
     pub pools: Pools,
     pub timeouts: Timeouts,
+    pub retry: Retry,
     pub allowed: AllowedRequests,
     /// Operation to path or full URL.
     pub path_overrides: HashMap<Operation, Box<str>>,
@@ -105,6 +106,16 @@ pub struct Timeouts {
     pub connect: Duration,
     pub first_byte: Duration,
     pub idle_gap: Duration,
+}
+
+/// Sending again what one target could not answer: `max_retries` and its back-off. Rotation over
+/// keys is none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further attempts of one request on one target, beside each key's first.
+    pub max: u32,
+    pub backoff_initial: Duration,
+    pub backoff_max: Duration,
 }
 
 /// `allowed_requests` of a custom provider.
@@ -136,8 +147,8 @@ pub struct Key {
     pub ready: Result<Ready, Unready>,
     pub timeouts: Timeouts,
     pub health: Arc<KeyHealth>,
-    /// Breaker of the origin that the key's destination shares with others.
-    pub origin: Arc<KeyHealth>,
+    /// Of the origin that the key's destination shares with others.
+    pub origin: Arc<OriginHealth>,
     /// Values of `x-keyway-provider` and `x-keyway-key`.
     pub provider_header: HeaderValue,
     pub key_header: HeaderValue,

@@ -122,7 +122,7 @@ pub fn compile(
 
 /// Connects the keys of a good config with what is remembered of them.
 fn finish(draft: ProviderDraft, registry: &mut Registry) -> Arc<Provider> {
-    let ProviderDraft { name, row, custom, keys, timeouts, allowed, path_overrides } = draft;
+    let ProviderDraft { name, row, custom, keys, timeouts, retry, allowed, path_overrides } = draft;
     let keys: Vec<_> = keys
         .into_iter()
         .map(|mut key| {
@@ -134,7 +134,7 @@ fn finish(draft: ProviderDraft, registry: &mut Registry) -> Arc<Provider> {
         })
         .collect();
     let pools = index::pools(&keys);
-    Arc::new(Provider { name, row, custom, keys, pools, timeouts, allowed, path_overrides })
+    Arc::new(Provider { name, row, custom, keys, pools, timeouts, retry, allowed, path_overrides })
 }
 
 /// What the parts of one compile share.

@@ -15,15 +15,17 @@ use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
 use crate::limits::{
     CONNECT_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_LONGEST, FIRST_BYTE_TIMEOUT_DEFAULT, FIRST_BYTE_TIMEOUT_LONGEST,
-    KEEP_ALIVE_DEFAULT, KEEP_ALIVE_LONGEST, STREAM_IDLE_TIMEOUT_DEFAULT, STREAM_IDLE_TIMEOUT_LONGEST,
+    KEEP_ALIVE_DEFAULT, KEEP_ALIVE_LONGEST, RETRY_BACKOFF_INITIAL_DEFAULT, RETRY_BACKOFF_LONGEST,
+    RETRY_BACKOFF_MAX_DEFAULT, STREAM_IDLE_TIMEOUT_DEFAULT, STREAM_IDLE_TIMEOUT_LONGEST,
 };
 use crate::provider::{AuthKind, BaseUrl, ProviderRow};
-use crate::snapshot::{Timeouts, Unready};
+use crate::snapshot::{Retry, Timeouts, Unready};
 
 /// The decided form. What did not resolve makes the provider's keys unready, nothing else.
 pub(super) struct Network {
     pub base_url: Option<Result<BaseUrl, Unready>>,
     pub timeouts: Timeouts,
+    pub retry: Retry,
     pub keep_alive: Duration,
     pub skip_verify: bool,
     pub ca_pem: Result<Option<Arc<str>>, Unready>,
@@ -63,10 +65,10 @@ pub(super) fn settings(
         let text = "a CA to verify against, and `insecure_skip_verify` that verifies nothing";
         cx.problems.error(Code::Conflict, pointer_to(pointer, "ca_cert_pem"), text).hint("keep one of the two");
     }
-    backoff(cx, file, pointer);
     Network {
         base_url: file.base_url.as_ref().and_then(|reference| base_url(cx, reference, row, pointer)),
         timeouts: timeouts(cx, file, pointer),
+        retry: retry(cx, file, pointer),
         keep_alive: cx.span(
             file.keep_alive_timeout_in_seconds,
             KEEP_ALIVE_DEFAULT,
@@ -125,13 +127,21 @@ fn timeouts(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) -> Timeout
     }
 }
 
-/// Without retries the back-off does nothing; it is still checked, so that it is right when they come.
-fn backoff(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) {
+fn retry(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) -> Retry {
     if let (Some(initial), Some(max)) = (file.retry_backoff_initial, file.retry_backoff_max)
         && initial > max
     {
         let text = "`retry_backoff_initial` is longer than `retry_backoff_max`";
         cx.problems.error(Code::Conflict, pointer_to(pointer, "retry_backoff_initial"), text);
+    }
+    let mut of = |value, default, name| cx.span(value, default, RETRY_BACKOFF_LONGEST, pointer_to(pointer, name));
+    let initial = of(file.retry_backoff_initial, RETRY_BACKOFF_INITIAL_DEFAULT, "retry_backoff_initial");
+    // One of the two may be written alone, on either side of the other's default.
+    let max = of(file.retry_backoff_max, RETRY_BACKOFF_MAX_DEFAULT.max(initial), "retry_backoff_max");
+    Retry {
+        max: file.max_retries.and_then(|max| u32::try_from(max).ok()).unwrap_or(0),
+        backoff_initial: initial.min(max),
+        backoff_max: max,
     }
 }
 

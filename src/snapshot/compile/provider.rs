@@ -12,7 +12,7 @@ use crate::dialect::Operation;
 use crate::id::ProviderName;
 use crate::limits::PROVIDER_NAME_CHARS_MAX;
 use crate::provider::{AuthKind, ProviderRow, row, rows};
-use crate::snapshot::{AllowedRequests, Key, Timeouts};
+use crate::snapshot::{AllowedRequests, Key, Retry, Timeouts};
 
 /// A provider that has not been connected with what is remembered of its keys.
 pub(super) struct ProviderDraft {
@@ -21,6 +21,7 @@ pub(super) struct ProviderDraft {
     pub custom: bool,
     pub keys: Vec<Key>,
     pub timeouts: Timeouts,
+    pub retry: Retry,
     pub allowed: AllowedRequests,
     pub path_overrides: HashMap<Operation, Box<str>>,
 }
@@ -81,6 +82,7 @@ fn one(cx: &mut Compiler<'_>, name: &str, file: &ProviderFile, pointer: &str) ->
         custom: custom.is_some(),
         keys,
         timeouts: network.timeouts,
+        retry: network.retry,
         allowed,
         path_overrides,
     })

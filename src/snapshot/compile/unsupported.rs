@@ -61,7 +61,6 @@ fn network_members(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) {
         cx,
         pointer,
         &[
-            ("max_retries", file.max_retries.is_some_and(|max| max > 0)),
             ("max_conns_per_host", file.max_conns_per_host.is_some()),
             ("enforce_http2", file.enforce_http2 == Some(true)),
             ("allow_private_network", file.allow_private_network == Some(true)),
