@@ -10,6 +10,8 @@ mod pick;
 mod plan;
 #[cfg(test)]
 mod pool_tests;
+#[cfg(test)]
+mod share_tests;
 mod trouble;
 pub mod verdict;
 

@@ -28,6 +28,11 @@ const MODEL_ACCESS: Kind = Kind::Answer(FaultClass::ModelAccess);
 const RATE: Kind = Kind::Answer(FaultClass::Rate);
 const SERVER: Kind = Kind::Answer(FaultClass::Server);
 
+/// As many, or thirty times as many with `KEYWAY_LONG=1`.
+pub(super) fn scaled(count: u32) -> u32 {
+    if std::env::var_os("KEYWAY_LONG").is_some() { count * 30 } else { count }
+}
+
 fn at(ms: u64) -> Ticks {
     Ticks(1_000_000 + ms)
 }
@@ -148,7 +153,7 @@ impl Pool {
 /// A refused key is not asked again, an address is dialled a bounded number of times.
 #[test]
 fn where_a_key_works_the_request_succeeds() {
-    let (cases, rounds) = (3_000, 4);
+    let (cases, rounds) = (scaled(3_000), 4);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let attempts = Cell::new(0);
     let outcome = runner.run(&pools(), |pool| {
@@ -180,7 +185,7 @@ fn where_a_key_works_the_request_succeeds() {
 /// upstream's own among them: the next target is never a retry.
 #[test]
 fn a_chain_ends_at_the_target_that_works() {
-    let (cases, attempts) = (1_000, Cell::new(0));
+    let (cases, attempts) = (scaled(1_000), Cell::new(0));
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&(pools(), any::<bool>()), |(pool, server)| {
         let last = provider("groq", vec![key("good")]);

@@ -6,6 +6,8 @@
 
 mod bar;
 mod budget;
+#[cfg(test)]
+mod property_tests;
 pub mod registry;
 
 use std::sync::OnceLock;
@@ -447,6 +449,39 @@ mod tests {
         // Healed: the next opening is short again.
         fail(BREAKER_FAILURES, now);
         assert_eq!(barred(health.admits(None, at(now))), Some((Why::Breaker, now + 5)));
+    }
+
+    /// Forty requests were under way when the upstream went down: their failures are one outage.
+    #[test]
+    fn a_crowd_of_failures_is_one_opening() {
+        let health = KeyHealth::default();
+        (0..40).for_each(|n| health.record(None, Outcome::Failure, START.after(Duration::from_millis(n))));
+        assert_eq!(barred(health.look(None, at(1))), Some((Why::Breaker, 5)));
+        // Half-open: the first of the late ones closes it again, the rest says nothing new.
+        (0..9).for_each(|_| health.record(None, Outcome::Failure, at(6)));
+        assert_eq!(barred(health.look(None, at(7))), Some((Why::Breaker, 16)));
+    }
+
+    /// A list of models proves the credential, and nothing else.
+    #[test]
+    fn vouched_for() {
+        let health = KeyHealth::default();
+        health.record(None, Outcome::Bench, START);
+        health.vouched(at(1));
+        assert!(matches!(health.look(None, at(1)), Admission::Ramping { .. }));
+        health.record(None, Outcome::Bench, at(2));
+        assert_eq!(barred(health.look(None, at(3))), Some((Why::Unauthorized, 602)), "and benched again");
+        for outcome in [Outcome::Cool { until: None }, Outcome::Failure] {
+            let health = KeyHealth::default();
+            (0..BREAKER_FAILURES).for_each(|_| health.record(None, outcome, START));
+            let before = health.look(None, at(1));
+            health.vouched(at(1));
+            assert_eq!(health.look(None, at(1)), before, "{outcome:?}");
+        }
+        let model = model("m");
+        health.record(Some(&model), Outcome::Bench, at(2));
+        health.vouched(at(3));
+        assert_eq!(barred(health.look(Some(&model), at(3))).map(|(why, _)| why), Some(Why::ModelAccess));
     }
 
     #[test]

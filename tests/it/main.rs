@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod architecture;
+mod attempts;
 mod cli;
 mod dispatch;
 mod import;

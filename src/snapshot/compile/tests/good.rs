@@ -222,6 +222,24 @@ fn network_settings_reach_the_transport() {
     }
 }
 
+#[test]
+fn retries_and_their_defaults() {
+    let ms = Duration::from_millis;
+    for (members, expected) in [
+        ("", (0, ms(500), ms(5000))),
+        ("\"max_retries\": 3", (3, ms(500), ms(5000))),
+        ("\"max_retries\": 1, \"retry_backoff_initial\": 20, \"retry_backoff_max\": \"1s\"", (1, ms(20), ms(1000))),
+        // One of the two alone, on either side of the other's default.
+        ("\"retry_backoff_initial\": \"9s\"", (0, ms(9000), ms(9000))),
+        ("\"retry_backoff_max\": 100", (0, ms(100), ms(100))),
+    ] {
+        let text =
+            provider("groq", &format!("\"keys\": [{{\"value\": \"env.KEY\"}}], \"network_config\": {{{members}}}"));
+        let retry = World::new().snapshot(&text).providers[0].retry;
+        assert_eq!((retry.max, retry.backoff_initial, retry.backoff_max), expected, "{members}");
+    }
+}
+
 /// bifrost.md 11.3, through the file.
 #[test]
 fn model_rules() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::health::Outcome;
+use crate::health::{Admission, Outcome};
 use crate::snapshot::resolve::DryRun;
 use crate::snapshot::{Change, diff};
 use crate::ticks::Ticks;
@@ -38,6 +38,86 @@ fn health_follows_the_key_and_not_the_file() {
     assert!(!same(&compiled(&world, TWO, &mut registry).snapshot));
     world.set("KEY", "sk-resolved-0123456789");
     assert!(same(&compiled(&world, TWO, &mut registry).snapshot), "and back again");
+}
+
+/// Which edits leave a benched key benched and a failing origin failing, and which begin afresh.
+#[test]
+fn health_through_every_edit() {
+    let file = |keys: &str| format!("{{\"providers\": {{\"openai\": {{\"keys\": [{keys}]}}}}}}");
+    let a = "{\"id\": \"1\", \"name\": \"a\", \"value\": \"env.KEY\", \"models\": [\"x\", \"y\"]}";
+    let b = "{\"name\": \"b\", \"value\": \"env.TOKEN\"}";
+    let before = file(&format!("{a}, {b}"));
+    // The file after, the names of the keys then, whether each is still benched.
+    let table: Vec<(&str, String, [(&str, bool); 2])> = vec![
+        ("the same", before.clone(), [("a", true), ("b", true)]),
+        ("the other order", file(&format!("{b}, {a}")), [("a", true), ("b", true)]),
+        (
+            "a key in front",
+            file(&format!("{{\"name\": \"c\", \"value\": \"env.URL\"}}, {a}, {b}")),
+            [("a", true), ("b", true)],
+        ),
+        ("lists in another order", before.replace("\"x\", \"y\"", "\"y\", \"x\""), [("a", true), ("b", true)]),
+        (
+            "a description",
+            before.replace("\"name\": \"a\"", "\"name\": \"a\", \"description\": \"d\""),
+            [("a", true), ("b", true)],
+        ),
+        (
+            "a status that somebody wrote",
+            before.replace("\"name\": \"a\"", "\"name\": \"a\", \"status\": \"success\""),
+            [("a", true), ("b", true)],
+        ),
+        // The written form of a key is what its hash covers, its name included.
+        ("a renamed key", before.replace("\"a\"", "\"z\""), [("z", false), ("b", true)]),
+        ("another renamed key", before.replace("\"b\"", "\"z\""), [("a", true), ("z", false)]),
+        (
+            "names that change places",
+            before.replace("\"b\"", "\"t\"").replace("\"a\"", "\"b\"").replace("\"t\"", "\"a\""),
+            [("a", false), ("b", false)],
+        ),
+        ("a changed model list", before.replace(", \"y\"", ""), [("a", false), ("b", true)]),
+        ("a changed reference", before.replace("env.TOKEN", "env.URL"), [("a", true), ("b", false)]),
+        ("another id", before.replace("\"1\"", "\"2\""), [("a", false), ("b", true)]),
+        (
+            "another address",
+            before.replace("\"name\": \"b\"", "\"name\": \"b\", \"base_url\": \"http://h\""),
+            [("a", true), ("b", false)],
+        ),
+    ];
+    let count = table.len();
+    for (what, after, expected) in table {
+        let (world, mut registry) = (World::new(), Registry::new());
+        let first = compiled(&world, &before, &mut registry).snapshot;
+        let now = Ticks(1000);
+        for key in &first.providers[0].keys {
+            key.health.record(None, Outcome::Bench, now);
+        }
+        (0..5).for_each(|_| first.providers[0].keys[0].origin.breaker.record(None, Outcome::Failure, now));
+        let second = compiled(&world, &after, &mut registry).snapshot;
+        for (name, is_benched) in expected {
+            let key = key(&second, "openai", name);
+            assert_eq!(key.health.look(None, now) != Admission::Free, is_benched, "{what}: {name}");
+            // An origin is what it is, whoever goes there.
+            let elsewhere = after.contains("http://h") && name == "b";
+            assert_eq!(key.origin.breaker.look(None, now) == Admission::Free, elsewhere, "{what}: {name}");
+        }
+    }
+    println!("{count} edits");
+}
+
+#[test]
+fn a_rotated_secret_begins_afresh_and_its_neighbours_do_not() {
+    let (mut world, mut registry) = (World::new(), Registry::new());
+    world.put("secret", "one");
+    let text = TWO.replace("\"env.TOKEN\"", "{\"file\": \"secret\"}");
+    let first = compiled(&world, &text, &mut registry).snapshot;
+    for key in &first.providers[0].keys {
+        key.health.record(None, Outcome::Bench, Ticks(1));
+    }
+    world.put("secret", "two");
+    let second = compiled(&world, &text, &mut registry).snapshot;
+    assert_eq!(key(&second, "openai", "b").health.look(None, Ticks(2)), Admission::Free);
+    assert_ne!(key(&second, "openai", "a").health.look(None, Ticks(2)), Admission::Free);
 }
 
 #[test]
