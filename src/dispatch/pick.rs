@@ -50,10 +50,12 @@ impl Plan {
 
     /// What the attempt means to the retry budget of its origin.
     fn settle(&mut self, key: &Key) {
+        if self.trouble.is_none() {
+            return key.origin.retries.earn();
+        }
         let target = self.target_at(self.at);
-        match &mut self.trouble {
-            None => key.origin.retries.earn(),
-            Some(trouble) => trouble.drawn(target, key),
+        if let Some(trouble) = &mut self.trouble {
+            trouble.drawn(target, key);
         }
     }
 

@@ -21,7 +21,7 @@ record! {
         pub default_request_timeout_in_seconds: Option<Duration> as Seconds<1>,
         /// Longest gap between bytes of a stream; default 60.
         pub stream_idle_timeout_in_seconds: Option<Duration> as Seconds<1>,
-        /// Retries on the same key after the first attempt; default 0.
+        /// Further attempts on a target when each of its keys had its turn; default 0.
         pub max_retries: Option<u64> as Whole<0, 100>,
         /// First wait before a retry; an integer counts milliseconds; default 500.
         pub retry_backoff_initial: Option<Duration> as Millis<1>,
