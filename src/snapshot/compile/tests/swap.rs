@@ -40,6 +40,9 @@ fn health_follows_the_key_and_not_the_file() {
     assert!(same(&compiled(&world, TWO, &mut registry).snapshot), "and back again");
 }
 
+/// What is edited, the file after, the names of the keys then, whether each is still benched.
+type Edit = (&'static str, String, [(&'static str, bool); 2]);
+
 /// Which edits leave a benched key benched and a failing origin failing, and which begin afresh.
 #[test]
 fn health_through_every_edit() {
@@ -47,8 +50,7 @@ fn health_through_every_edit() {
     let a = "{\"id\": \"1\", \"name\": \"a\", \"value\": \"env.KEY\", \"models\": [\"x\", \"y\"]}";
     let b = "{\"name\": \"b\", \"value\": \"env.TOKEN\"}";
     let before = file(&format!("{a}, {b}"));
-    // The file after, the names of the keys then, whether each is still benched.
-    let table: Vec<(&str, String, [(&str, bool); 2])> = vec![
+    let table: Vec<Edit> = vec![
         ("the same", before.clone(), [("a", true), ("b", true)]),
         ("the other order", file(&format!("{b}, {a}")), [("a", true), ("b", true)]),
         (
