@@ -327,3 +327,5 @@ pub const RETRY_FLOOR: u64 = 10;
 pub const RETRY_FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 /// Earned retries that are kept for bad times.
 pub const RETRY_SAVED_MAX: u64 = 100;
+/// Probes of freshly written keys that run at the same time, per worker.
+pub const PROBES_BEHIND_MAX: usize = 16;

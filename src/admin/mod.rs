@@ -1,7 +1,8 @@
 //! What is asked of the gateway itself: health, metrics, and the management routes.
 //!
 //! Reads are answered from atomics and from the running generation, never from a re-read of the
-//! file; writes go through the one writer. Only `refresh-models` calls a provider. Who may ask was
+//! file; writes go through the one writer. Only a probe calls a provider: `refresh-models`, and once for each
+//! key that was written. Who may ask was
 //! decided before (`project::authenticate`).
 
 use std::sync::Arc;
@@ -46,7 +47,7 @@ mod view;
 mod write;
 
 pub use first_seen::FirstSeen;
-pub use refresh::{Models, Prober};
+pub use refresh::{Listing, Models, Prober};
 pub use view::Lens;
 
 use error::ApiError;
@@ -138,17 +139,21 @@ impl Admin {
             AdminRoute::OpenApi => Ok(openapi::answer()),
             AdminRoute::AllKeys => bifrost::all_keys(self, head),
             AdminRoute::Providers => bifrost::providers(self, head),
-            AdminRoute::ProviderCreate => bifrost::create_provider(self, &*body::object(&text().await?)?).await,
+            AdminRoute::ProviderCreate => bifrost::create_provider(self, prober, &*body::object(&text().await?)?).await,
             AdminRoute::Provider => bifrost::provider(self, head, provider),
             AdminRoute::ProviderPut => {
-                bifrost::put_provider(self, head, provider, &*body::object(&text().await?)?).await
+                bifrost::put_provider(self, prober, head, provider, &*body::object(&text().await?)?).await
             }
             AdminRoute::ProviderDelete => bifrost::delete_provider(self, head, provider).await,
             AdminRoute::ProviderRefresh => refresh::provider(self, prober, provider).await,
             AdminRoute::Keys => bifrost::keys(self, head, provider),
-            AdminRoute::KeyCreate => bifrost::create_key(self, head, provider, body::object(&text().await?)?).await,
+            AdminRoute::KeyCreate => {
+                bifrost::create_key(self, prober, head, provider, body::object(&text().await?)?).await
+            }
             AdminRoute::Key => bifrost::key(self, head, provider, key_id),
-            AdminRoute::KeyPut => bifrost::put_key(self, head, provider, key_id, body::object(&text().await?)?).await,
+            AdminRoute::KeyPut => {
+                bifrost::put_key(self, prober, head, (provider, key_id), body::object(&text().await?)?).await
+            }
             AdminRoute::KeyDelete => bifrost::delete_key(self, head, provider, key_id).await,
             AdminRoute::KeyRefresh => refresh::key(self, prober, provider, key_id).await,
         }

@@ -16,14 +16,31 @@ use super::{Admin, json as answer_json, standing, write};
 use crate::health::ListFault;
 use crate::limits::PROBES_AT_ONCE_MAX;
 use crate::snapshot::Key;
-use crate::store::Command;
+use crate::store::Written;
 
 /// What an upstream lists.
 pub type Models = Arc<[Box<str>]>;
 
-/// Who can ask an upstream for its models; the worker's own connections stand behind it.
+/// Who can ask an upstream for its models, and remembers as the key's health how that went; the
+/// worker's own connections stand behind it.
 pub trait Prober: Send + Sync {
-    fn models<'a>(&'a self, key: &'a Key) -> Pin<Box<dyn Future<Output = Result<Models, ListFault>> + Send + 'a>>;
+    /// `None`: there is nothing to ask for here, or nothing to ask with.
+    fn models<'a>(&'a self, key: &'a Key) -> Listing<'a>;
+
+    /// The same in a while, with nobody waiting for it.
+    fn soon(&self, key: Arc<Key>);
+}
+
+/// An answer on its way.
+pub type Listing<'a> = Pin<Box<dyn Future<Output = Option<Result<Models, ListFault>>> + Send + 'a>>;
+
+/// Asks with keys that an API has just written, so that their status is true when it is looked at.
+pub fn soon(prober: &dyn Prober, written: &Written, provider: &str, wanted: impl Fn(&Key) -> bool) {
+    let snapshot = &written.generation.snapshot;
+    let Ok(provider) = write::provider(snapshot, provider) else { return };
+    if written.changed {
+        provider.keys.iter().filter(|key| wanted(key)).for_each(|key| prober.soon(Arc::clone(key)));
+    }
 }
 
 /// One key.
@@ -47,19 +64,10 @@ pub async fn provider(admin: &Admin, prober: &dyn Prober, provider: &str) -> Res
 }
 
 async fn probe(admin: &Admin, prober: &dyn Prober, key: &Key) -> Json {
-    let usable = key.enabled && key.ready.is_ok();
-    let listed = if usable { Some(prober.models(key).await) } else { None };
-    if let Some(listed) = &listed {
-        key.health.listed(listed.as_ref().map(drop).map_err(|fault| *fault));
-    }
+    let listed = prober.models(key).await;
     let models: &[Box<str>] = match &listed {
-        Some(Ok(models)) => {
-            // A full queue loses a hint, which comes again with the next list.
-            let hint = Command::ModelsListed { provider: key.provider.clone(), models: Arc::clone(models) };
-            let _ = admin.commands.try_send(hint);
-            models
-        }
-        _ => &[],
+        Some(Ok(models)) => models,
+        Some(Err(_)) | None => &[],
     };
     let error = match &listed {
         Some(Err(fault)) => Some(standing::list_fault(*fault)),

@@ -45,7 +45,7 @@ struct Inner {
 impl Worker {
     pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, in_flight: Bound, ids: RequestIds) -> Self {
         let own_uid = rustix::process::getuid().as_raw();
-        let prober = WorkerProber(Arc::clone(&proxy));
+        let prober = WorkerProber::new(Arc::clone(&proxy));
         Self { inner: Arc::new(Inner { store, proxy, admin, prober, in_flight, ids, own_uid }) }
     }
 }

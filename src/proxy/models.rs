@@ -50,6 +50,11 @@ impl ModelLists {
         Self { known: tokio::sync::Mutex::new(HashMap::new()), learnt }
     }
 
+    /// Lets the writer know what an upstream lists.
+    pub fn tell(&self, provider: &ProviderName, models: &Arc<[Box<str>]>) {
+        (self.learnt)(provider.clone(), Arc::clone(models));
+    }
+
     /// The upstream's list for each of `providers`, in the same order.
     async fn of(&self, proxy: &Proxy, providers: &[&Arc<Provider>]) -> Vec<Arc<[Box<str>]>> {
         let mut known = self.known.lock().await;
@@ -66,7 +71,7 @@ impl ModelLists {
         let asked: Vec<_> = stale.iter().map(|(_, key)| ask(proxy, key)).collect();
         for ((provider, key), models) in stale.iter().zip(join_all(asked).await) {
             let Some(models) = models else { continue };
-            (self.learnt)(provider.name.clone(), Arc::clone(&models));
+            self.tell(&provider.name, &models);
             known.insert(provider.name.clone(), Known { key: (key.id.clone(), key.hash), at: now, models });
         }
         providers.iter().map(|p| known.get(&p.name).map_or_else(|| Arc::from([]), |k| Arc::clone(&k.models))).collect()

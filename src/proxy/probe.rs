@@ -32,6 +32,7 @@ pub async fn probe(proxy: &Proxy, key: &Key) -> Probed {
     match listed {
         Ok(models) => {
             key.health.vouched(proxy.clock.now());
+            proxy.models.tell(&key.provider, &models);
             Probed::Models(models)
         }
         Err(ListFault::Unauthorized) => Probed::Unauthorized,

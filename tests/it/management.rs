@@ -4,7 +4,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{self, Reply, request, send};
+use crate::support::client::{self, PATIENCE, Reply, poll, request, send};
 use crate::support::gateway::{Gateway, launch};
 use crate::support::upstream::{Answer, Upstream};
 
@@ -173,7 +173,8 @@ const FILE: &str = r#"{
       "keys": [
         {"name": "main", "value": "env.OPENAI_API_KEY", "weight": 2.0}, // the first
         {"name": "spare", "value": "env.SPARE_KEY", "models": ["gpt-4o"]}
-      ]
+      ],
+      "network_config": {"base_url": "http://127.0.0.1:1"}
     },
     "ollama": {"keys": [{"name": "box", "ollama_key_config": {"url": "http://127.0.0.1:1"}}]},
     "nokey": {"custom_provider_config": {"base_provider_type": "openai", "is_key_less": true},
@@ -392,7 +393,7 @@ async fn refusals_leave_the_file_alone() {
         (
             Method::PUT,
             "/openai",
-            r#"{"custom_provider_config": {"base_provider_type": "openai"}}"#,
+            r#"{"custom_provider_config": {"base_provider_type": "openai"}, "network_config": {"base_url": "http://127.0.0.1:1"}}"#,
             400,
             "invalid_config",
         ),
@@ -529,4 +530,15 @@ async fn models_are_asked_for_and_a_failure_says_one_word() {
     assert_eq!((&all["total"], &all["keys"][0]["models"]), (&json!(5), &json!(["m1", "m2"])));
     assert_eq!(face.call(Method::POST, "/openai/keys/absent/refresh-models", &[], "").await.status, 404);
     assert_eq!(face.call(Method::POST, "/absent/refresh-models", &[], "").await.status, 404);
+
+    // A key that is written is tried once, with nobody asking.
+    let tried = async |path: &str, status: &str| {
+        poll(PATIENCE, status, async || (face.get(path).await["status"] == status).then_some(())).await;
+    };
+    let made = face.call(Method::POST, "/openai/keys", &[], r#"{"id":"new","name":"f","value":"env.GOOD_KEY"}"#).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    tried("/openai/keys/new", "success").await;
+    let body = r#"{"name":"f","value":"env.BAD_KEY"}"#;
+    assert_eq!(face.call(Method::PUT, "/openai/keys/new", &[], body).await.status, 200);
+    tried("/openai/keys/new", "list_models_failed").await;
 }

@@ -67,6 +67,11 @@ fn shape(output: &str) -> String {
     shaped
 }
 
+/// The provider on this machine: a new key is tried out, and no test calls anybody outside.
+fn at_home(text: &str) -> String {
+    text.replace("\"openai\": {\n", "\"openai\": {\"network_config\": {\"base_url\": \"http://127.0.0.1:9\"},\n")
+}
+
 /// Runs all commands in one shell, with a mark behind the output of each.
 fn run(dir: &Path, commands: &[String]) -> Vec<String> {
     const MARK: &str = "-- end of step --";
@@ -85,7 +90,7 @@ fn the_walk_through_git_is_what_happens() {
     let (_, section) = README.split_once(SECTION).unwrap();
     let (config, rest) = block(section, "jsonc");
     let (console, _) = block(rest, "console");
-    let gateway = launch(config.replace(ADDRESS, "127.0.0.1:0"))
+    let gateway = launch(at_home(config).replace(ADDRESS, "127.0.0.1:0"))
         .env("OPENAI_API_KEY", "sk-a-0123456789abcdef")
         .env("OPENAI_SEARCH_KEY", "sk-b-0123456789abcdef")
         .start();
@@ -97,7 +102,7 @@ fn the_walk_through_git_is_what_happens() {
     assert!(steps.len() > 8, "{} steps", steps.len());
     let commands: Vec<String> = steps.iter().map(|(command, _)| command.replace(ADDRESS, address)).collect();
     for ((command, shown), printed) in steps.iter().zip(run(gateway.dir(), &commands)) {
-        assert_eq!(shape(&printed), shape(shown), "$ {command}\nprinted:\n{printed}");
+        assert_eq!(shape(&printed), shape(&at_home(shown)), "$ {command}\nprinted:\n{printed}");
     }
     println!("{} commands of the README ran as shown", steps.len());
 }

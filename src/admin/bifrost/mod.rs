@@ -26,6 +26,7 @@ use self::wire::{KeyBody, ProviderBody};
 use super::error::ApiError;
 use super::etag::{self, IfMatch};
 use super::merge::{Ground, invalid};
+use super::refresh::{self, Prober};
 use super::view::{keys_hash, list_hash, provider_hash};
 use super::{Admin, json as answer, write};
 use crate::config::Tree;
@@ -119,17 +120,18 @@ fn entry(key: &Key) -> Json {
 }
 
 /// `POST /api/providers`.
-pub async fn create_provider(admin: &Admin, body: &Tree) -> Answer {
+pub async fn create_provider(admin: &Admin, prober: &dyn Prober, body: &Tree) -> Answer {
     let body = ProviderBody::read(body)?;
     let name = body.name.clone().ok_or_else(|| invalid("missing_member", "provider", "`provider` is needed here"))?;
     let ids = body.keys.iter().flatten().map(id_of).collect();
     let change = CreateProvider { name: name.clone(), body, ids, now: admin.time() };
     let written = write::apply(admin, Box::new(change)).await?;
+    refresh::soon(prober, &written, &name, |_| true);
     shown_provider(admin, &admin.looked_at(written.generation), &name, None)
 }
 
 /// `PUT /api/providers/{provider}`.
-pub async fn put_provider(admin: &Admin, head: &HeaderMap, name: &str, body: &Tree) -> Answer {
+pub async fn put_provider(admin: &Admin, prober: &dyn Prober, head: &HeaderMap, name: &str, body: &Tree) -> Answer {
     let body = ProviderBody::read(body)?;
     if body.keys.is_some() {
         let message = "keys have routes of their own: /api/providers/{provider}/keys";
@@ -140,6 +142,7 @@ pub async fn put_provider(admin: &Admin, head: &HeaderMap, name: &str, body: &Tr
     }
     let change = PutProvider { name: name.to_owned(), body, if_match: IfMatch::of(head) };
     let written = write::apply(admin, Box::new(change)).await?;
+    refresh::soon(prober, &written, name, |_| true);
     shown_provider(admin, &admin.looked_at(written.generation), name, None)
 }
 
@@ -151,21 +154,29 @@ pub async fn delete_provider(admin: &Admin, head: &HeaderMap, name: &str) -> Ans
 }
 
 /// `POST /api/providers/{provider}/keys`.
-pub async fn create_key(admin: &Admin, head: &HeaderMap, name: &str, body: Arc<Tree>) -> Answer {
+pub async fn create_key(admin: &Admin, prober: &dyn Prober, head: &HeaderMap, name: &str, body: Arc<Tree>) -> Answer {
     let body = KeyBody::read(body)?;
     let id = id_of(body.value());
     let (now, if_match) = (admin.time(), IfMatch::of(head));
     let change = CreateKey { provider: name.to_owned(), body, id: id.clone(), now, if_match };
     let written = write::apply(admin, Box::new(change)).await?;
+    refresh::soon(prober, &written, name, |key| key.id.as_str() == id);
     shown_key(admin, &admin.looked_at(written.generation), name, &id, None)
 }
 
 /// `PUT /api/providers/{provider}/keys/{key_id}`.
-pub async fn put_key(admin: &Admin, head: &HeaderMap, name: &str, id: &str, body: Arc<Tree>) -> Answer {
+pub async fn put_key(
+    admin: &Admin,
+    prober: &dyn Prober,
+    head: &HeaderMap,
+    (name, id): (&str, &str),
+    body: Arc<Tree>,
+) -> Answer {
     let body = KeyBody::read(body)?;
     let (now, if_match) = (admin.time(), IfMatch::of(head));
     let change = ReplaceKey { provider: name.to_owned(), key_id: id.to_owned(), body, now, if_match };
     let written = write::apply(admin, Box::new(change)).await?;
+    refresh::soon(prober, &written, name, |key| key.id.as_str() == id);
     shown_key(admin, &admin.looked_at(written.generation), name, id, None)
 }
 
