@@ -8,10 +8,12 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::disk::{self, Disk};
+use super::state_dir;
 use super::temp_name::TempName;
 use crate::config::Tree;
 use crate::hash::ConfigHash;
 use crate::limits::CONFIG_BYTES_MAX;
+use crate::snapshot::SealingKey;
 
 /// Clears the directory of the config, and that of the file that its links lead to.
 pub(super) fn recover(disk: &dyn Disk, path: &Path) {
@@ -21,6 +23,15 @@ pub(super) fn recover(disk: &dyn Disk, path: &Path) {
     }
     if target.as_deref() != Some(path) {
         clear(disk, path, Place::OfLink);
+    }
+}
+
+/// Clears the directory in which a sealing key of our own lies, or was about to.
+pub(super) fn recover_key(key: &SealingKey) {
+    if let SealingKey::Own { file } = key
+        && let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty())
+    {
+        state_dir::clear(directory);
     }
 }
 

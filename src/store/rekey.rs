@@ -57,7 +57,7 @@ impl Rekey {
         };
         let dir = file.parent().unwrap_or(Path::new("."));
         let of_dir = |error: io::Error| format!("{}: {error}", dir.display());
-        state_dir::prepare(dir).map_err(of_dir)?;
+        drop(state_dir::prepare(dir).map_err(of_dir)?);
         let lock =
             state_dir::lock(dir).map_err(|error| format!("{}: another run holds the lock: {error}", dir.display()))?;
         let (current, old) = (read(&file)?, read(&old_file(&file))?);

@@ -116,7 +116,7 @@ pub(super) fn content(key: &Secret) -> Vec<u8> {
 
 /// `false`: somebody else was faster.
 fn make(file: &Path) -> io::Result<bool> {
-    state_dir::prepare(file.parent().unwrap_or(Path::new(".")))?;
+    let _held = state_dir::prepare(file.parent().unwrap_or(Path::new(".")))?;
     match state_dir::add(file, &content(&fresh()?)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

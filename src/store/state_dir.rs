@@ -1,27 +1,39 @@
 //! Files of our own: made whole or not at all, readable by us alone.
 //!
 //! Each is written beside its place under a name of its own, made to last, and moved there in one
-//! step. The state directory ignores all that is in it, so that no `git add` ever takes a key along.
-//! Never changes the mode of what is already there.
+//! step; what a killed process leaves at such a name goes at the next start. The state directory
+//! ignores all that is in it, so that no `git add` ever takes a key along. Never changes the mode of
+//! what is already there.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
+
+use super::disk_write::list;
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+const TEMP_SUFFIX: &str = ".new";
 const IGNORE_NAME: &str = ".gitignore";
 const IGNORE_ALL: &[u8] = b"*\n";
 
-/// The directory, with its `.gitignore`.
-pub(super) fn prepare(dir: &Path) -> io::Result<()> {
+/// The directory, with its `.gitignore`. While what is returned lives, nobody clears it.
+pub(super) fn prepare(dir: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
+    let held = File::open(dir)?;
+    match rustix::fs::flock(&held, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => return Err(io::Error::other("another run holds the lock; try again")),
+        // Where there are no locks nothing is cleared either.
+        Ok(()) | Err(_) => {}
+    }
     match add(&dir.join(IGNORE_NAME), IGNORE_ALL) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(held),
     }
 }
 
@@ -30,6 +42,18 @@ pub(super) fn lock(dir: &Path) -> io::Result<File> {
     let lock = File::open(dir)?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     Ok(lock)
+}
+
+/// Removes what a killed process has left of files that it was making. Nothing is urgent about it:
+/// where another process is at work, or the system refuses, the next start does it.
+pub(super) fn clear(dir: &Path) {
+    let Ok(_alone) = lock(dir) else { return };
+    for name in list(dir, OsStr::new(".")).unwrap_or_default().iter().filter(|name| Temp::is_name(name)) {
+        if std::fs::remove_file(dir.join(name)).is_ok() {
+            let name = name.to_string_lossy();
+            tracing::info!(event = "state_temp_removed", name = &*name, "removed what a killed process had left");
+        }
+    }
 }
 
 /// A file that must not be there yet; of several that race, one wins and the others are told.
@@ -78,7 +102,7 @@ impl Temp {
     fn filled(target: &Path, bytes: &[u8], like: Option<&std::fs::Metadata>) -> io::Result<Self> {
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().unwrap_or_default());
-        name.push(format!(".{:016x}.new", u64::from_be_bytes(random()?)));
+        name.push(format!(".{:016x}{TEMP_SUFFIX}", u64::from_be_bytes(random()?)));
         let path = target.with_file_name(name);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
         let temp = Self { path };
@@ -92,6 +116,15 @@ impl Temp {
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(temp)
+    }
+
+    /// `.<file>.<16 hex digits>.new`.
+    fn is_name(name: &OsStr) -> bool {
+        let name = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMP_SUFFIX)?.rsplit_once('.'));
+        name.is_some_and(|(file, number)| {
+            let is_hex = number.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            !file.is_empty() && number.len() == 16 && is_hex
+        })
     }
 
     /// It is in its place: makes that last.
@@ -182,6 +215,35 @@ mod tests {
         assert!(lock(dir.path()).is_err());
         drop(held);
         assert!(lock(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn what_was_left_is_cleared_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("state");
+        clear(&dir);
+        let held = prepare(&dir).unwrap();
+        let others = [
+            "key",
+            ".key.0123456789abcdef",
+            ".key.0123456789abcde.new",
+            ".key.0123456789abcdeG.new",
+            "a.0123456789abcdef.new",
+        ];
+        for name in others.into_iter().chain([".key.0123456789abcdef.new", "..gitignore.00000000000000ff.new"]) {
+            std::fs::write(dir.join(name), name).unwrap();
+        }
+        clear(&dir);
+        assert_eq!(names(&dir).len(), 8, "somebody is at work there");
+        drop(held);
+        let alone = lock(&dir).unwrap();
+        assert!(prepare(&dir).is_err());
+        drop(alone);
+        clear(&dir);
+        let mut left = others.map(str::to_owned).to_vec();
+        left.push(IGNORE_NAME.to_owned());
+        left.sort();
+        assert_eq!(names(&dir), left);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::attempt::{Built, Refused, build, unbound};
 use super::journal::Journal;
-use super::recover::recover;
+use super::recover::{recover, recover_key};
 use super::settle::{Next, Settle};
 use super::sight::{Care, Eye, Seen};
 use super::watch::Watch;
@@ -125,6 +125,7 @@ impl Writer {
         let fingerprint = compiled.fingerprint;
         let generation = generation_of(compiled);
         let snapshot = &generation.snapshot;
+        recover_key(&snapshot.sealing_key);
         let running = Running { seen, fingerprint, mark: snapshot.mark.clone() };
         let journal = Journal::open(options.clock.clone(), generation.clone(), warnings);
         options.compile.swapped(snapshot, now);
