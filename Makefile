@@ -38,7 +38,7 @@ test: tools ## everything: unit, integration, documentation and SDK tests
 # The clients of the SDK tests. A missing interpreter is not an error here: the test that needs it
 # says so, and fails when KEYWAY_REQUIRE_ALL=1.
 .PHONY: tools
-tools: $(CACHE)/venv/.installed $(CACHE)/node/.installed ## install the official SDKs into ./.cache
+tools: $(CACHE)/venv/.installed $(CACHE)/node/.installed $(CACHE)/strace/.installed ## install the official SDKs and strace into ./.cache
 
 $(CACHE)/venv/.installed: tests/sdk/python/requirements.txt
 	@if ! command -v python3 >/dev/null; then echo 'not installed: the Python SDKs need python3'; exit 0; fi; \
@@ -54,6 +54,16 @@ $(CACHE)/node/.installed: tests/sdk/node/package.json tests/sdk/node/package-loc
 	npm ci --prefix '$(@D)' --cache '$(CACHE)/npm' --ignore-scripts --no-audit --no-fund --loglevel=error \
 	  || { echo 'not installed: the Node SDKs (see above)'; rm -rf '$(@D)'; exit 0; }; \
 	ln -sfn ../../../.cache/node/node_modules tests/sdk/node/node_modules; \
+	touch '$@'
+
+# For tests in which system calls fail. The machine's own is as good; a package of Debian's is taken
+# apart where there is none, which needs no root.
+$(CACHE)/strace/.installed:
+	@rm -rf '$(@D)'; mkdir -p '$(@D)'
+	@if command -v strace >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && cd '$(@D)' && apt-get download -qq strace libunwind8; then \
+	  for package in *.deb; do dpkg-deb -x "$$package" .; done; rm -f *.deb; \
+	else echo 'not installed: strace'; exit 0; fi; \
 	touch '$@'
 
 # --- Gates ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 mod architecture;
 mod attempts;
 mod cli;
+mod crash;
 mod dispatch;
 mod import;
 mod management;

@@ -64,12 +64,17 @@ pub fn request(method: Method, url: &str, headers: &[(&str, &str)], body: impl I
 
 /// Sends and reads to the end.
 pub async fn send(request: Request<Full<Bytes>>) -> Reply {
-    let mut open = open(request).await;
+    try_send(request).await.unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The same where the other side may be killed meanwhile: then there is no reply, or none that is whole.
+pub async fn try_send(request: Request<Full<Bytes>>) -> Result<Reply, String> {
+    let mut open = try_open(request).await?;
     let mut body = Vec::new();
-    while let Some(chunk) = open.chunk().await.expect("the answer broke off") {
+    while let Some(chunk) = open.chunk().await.map_err(|error| format!("the answer broke off: {error}"))? {
         body.extend_from_slice(&chunk);
     }
-    Reply { status: open.status, headers: std::mem::take(&mut open.headers), body: body.into() }
+    Ok(Reply { status: open.status, headers: std::mem::take(&mut open.headers), body: body.into() })
 }
 
 /// An answer whose body is read as it comes. Dropped: the connection closes, as when a caller leaves.
@@ -117,9 +122,13 @@ impl Drop for Open {
 
 /// Sends, returns when the head of the answer is there.
 pub async fn open(request: Request<Full<Bytes>>) -> Open {
+    try_open(request).await.unwrap_or_else(|why| panic!("{why}"))
+}
+
+async fn try_open(request: Request<Full<Bytes>>) -> Result<Open, String> {
     let authority = request.uri().authority().expect("an absolute URL").clone();
-    let socket = TcpStream::connect(authority.as_str()).await.unwrap_or_else(|error| panic!("{authority}: {error}"));
-    socket.set_nodelay(true).unwrap();
+    let socket = TcpStream::connect(authority.as_str()).await.map_err(|error| format!("{authority}: {error}"))?;
+    let _ = socket.set_nodelay(true);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
     let connection = tokio::spawn(async move {
         let _ = connection.await;
@@ -128,9 +137,10 @@ pub async fn open(request: Request<Full<Bytes>>) -> Open {
     parts.headers.entry(http::header::HOST).or_insert_with(|| authority.as_str().parse().unwrap());
     parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse().unwrap();
     let answer = sender.send_request(Request::from_parts(parts, body));
-    let answer = within(PATIENCE, "the head of an answer", answer).await.expect("no answer");
+    let answer =
+        within(PATIENCE, "the head of an answer", answer).await.map_err(|error| format!("no answer: {error}"))?;
     let (head, body) = answer.into_parts();
-    Open { status: head.status, headers: head.headers, body, connection }
+    Ok(Open { status: head.status, headers: head.headers, body, connection })
 }
 
 /// A socket and nothing else.

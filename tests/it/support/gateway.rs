@@ -27,30 +27,44 @@ const START_MAX: Duration = Duration::from_secs(20);
 pub struct Launch {
     config: String,
     file_name: String,
+    recipe: Recipe,
+    listeners: usize,
+}
+
+/// The same again, after a kill.
+#[derive(Default)]
+struct Recipe {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
-    listeners: usize,
+    /// A command that ends by becoming the gateway.
+    through: Vec<String>,
 }
 
 /// `config` is the text of config.json; give it `"listen": ["127.0.0.1:0"]`.
 pub fn launch(config: impl Into<String>) -> Launch {
-    Launch {
-        config: config.into(),
-        file_name: "config.json".to_owned(),
-        arguments: Vec::new(),
-        env: Vec::new(),
-        listeners: 1,
-    }
+    Launch { config: config.into(), file_name: "config.json".to_owned(), recipe: Recipe::default(), listeners: 1 }
 }
 
 impl Launch {
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
+        self.recipe.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Of the config, from the gateway's folder.
+    pub fn file_name(mut self, name: &str) -> Self {
+        self.file_name = name.to_owned();
         self
     }
 
     pub fn argument(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.to_owned());
+        self.recipe.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts it as the last arguments of another command, which is expected to `exec` them.
+    pub fn through(mut self, command: &[&str]) -> Self {
+        self.recipe.through = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -64,12 +78,7 @@ impl Launch {
     #[track_caller]
     pub fn start(self) -> Gateway {
         let listeners = self.listeners;
-        let mut gateway = self.spawn();
-        if let Err(why) = gateway.process.announced(listeners) {
-            panic!("keyway serve: {why}\n{}", gateway.process.output());
-        }
-        gateway.urls = gateway.process.addresses();
-        gateway
+        self.spawn().announced(listeners)
     }
 
     /// Starts a gateway that is expected to refuse; returns its exit code and what it printed.
@@ -82,12 +91,25 @@ impl Launch {
 
     fn spawn(self) -> Gateway {
         let dir = TempDir::with_prefix("keyway-it-").unwrap();
+        self.spawn_in(dir)
+    }
+
+    /// In a folder that the caller has furnished; the config is written where none stands yet.
+    #[track_caller]
+    pub fn start_in(self, dir: TempDir) -> Gateway {
+        let listeners = self.listeners;
+        self.spawn_in(dir).announced(listeners)
+    }
+
+    fn spawn_in(self, dir: TempDir) -> Gateway {
         let config = dir.path().join(&self.file_name);
-        std::fs::write(&config, &self.config).unwrap();
-        let mut arguments = vec!["serve".to_owned(), "--config".to_owned(), config.to_str().unwrap().to_owned()];
-        arguments.extend(self.arguments);
-        let process = Process::spawn(&arguments, &self.env, dir.path());
-        Gateway { process, dir, config, urls: Vec::new() }
+        if !config.exists() {
+            std::fs::write(&config, &self.config).unwrap();
+        }
+        let mut recipe = self.recipe;
+        recipe.arguments.splice(0..0, ["serve", "--config", config.to_str().unwrap()].map(str::to_owned));
+        let process = Process::spawn(&recipe, dir.path());
+        Gateway { process, dir, config, recipe, listeners: self.listeners, urls: Vec::new() }
     }
 }
 
@@ -96,6 +118,8 @@ pub struct Gateway {
     process: Process,
     dir: TempDir,
     config: PathBuf,
+    recipe: Recipe,
+    listeners: usize,
     urls: Vec<String>,
 }
 
@@ -103,6 +127,29 @@ impl Gateway {
     #[track_caller]
     pub fn start(config: impl Into<String>) -> Self {
         launch(config).start()
+    }
+
+    #[track_caller]
+    fn announced(mut self, listeners: usize) -> Self {
+        if let Err(why) = self.process.announced(listeners) {
+            panic!("keyway serve: {why}\n{}", self.process.output());
+        }
+        self.urls = self.process.addresses();
+        self
+    }
+
+    /// kill -9, and the end of the process.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait(START_MAX);
+    }
+
+    /// The same command in the same folder once more; the one before has ended. Its ports are others.
+    #[track_caller]
+    pub fn restarted(mut self) -> Self {
+        self.process = Process::spawn(&self.recipe, self.dir.path());
+        let listeners = self.listeners;
+        self.announced(listeners)
     }
 
     /// `http://127.0.0.1:PORT` of the first listener.
@@ -131,6 +178,26 @@ impl Gateway {
 
     pub fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// The file as it stands.
+    #[track_caller]
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(&self.config).unwrap()
+    }
+
+    /// What stands in the folder of the config, and in its state directory, without the two.
+    pub fn strangers(&self) -> Vec<String> {
+        let folder = self.config.parent().unwrap();
+        let names = |of: &Path| {
+            let entries = std::fs::read_dir(of).into_iter().flatten();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let mut all = names(folder);
+        all.retain(|name| name.contains(".keyway-tmp") || name.ends_with(".new"));
+        let state = names(&folder.join(".keyway"));
+        all.extend(state.into_iter().filter(|name| !matches!(&**name, ".gitignore" | "sealing.key")));
+        all
     }
 
     /// Puts another config in place by rename, the way careful editors write.
@@ -218,8 +285,8 @@ impl Mock {
     #[track_caller]
     pub fn start() -> Self {
         let dir = TempDir::with_prefix("keyway-it-").unwrap();
-        let arguments = ["mock", "--listen", "127.0.0.1:0"].map(str::to_owned);
-        let process = Process::spawn(&arguments, &[], dir.path());
+        let arguments = ["mock", "--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
+        let process = Process::spawn(&Recipe { arguments, ..Recipe::default() }, dir.path());
         if let Err(why) = process.announced(1) {
             panic!("keyway mock: {why}\n{}", process.output());
         }
@@ -239,15 +306,17 @@ impl Mock {
 
 /// Runs a command of the binary to its end: exit code, stdout, stderr.
 pub fn run(arguments: &[&str], env: &[(&str, &str)], dir: &Path) -> (i32, String, String) {
-    let output = command(env.iter().copied(), dir).args(arguments).output().unwrap();
+    let output = command(&[], env.iter().copied(), dir).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (exit_code(output.status), text(&output.stdout), text(&output.stderr))
 }
 
 /// The environment of the developer must not reach a gateway under test: a provider key in it would
 /// make a test call the world.
-fn command<'a>(env: impl Iterator<Item = (&'a str, &'a str)>, dir: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+fn command<'a>(through: &[String], env: impl Iterator<Item = (&'a str, &'a str)>, dir: &Path) -> Command {
+    let words: Vec<&str> = through.iter().map(String::as_str).chain([BINARY]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.envs(env).current_dir(dir).stdin(Stdio::null());
     command
@@ -277,10 +346,10 @@ struct PrintedState {
 }
 
 impl Process {
-    fn spawn(arguments: &[String], env: &[(String, String)], dir: &Path) -> Self {
-        let env = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let mut child =
-            command(env, dir).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fn spawn(recipe: &Recipe, dir: &Path) -> Self {
+        let env = recipe.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut command = command(&recipe.through, env, dir);
+        let mut child = command.args(&recipe.arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let printed = Arc::new(Printed::default());
         Printed::collect(&printed, child.stdout.take().unwrap());
         Printed::collect(&printed, child.stderr.take().unwrap());

@@ -5,5 +5,8 @@
 
 pub mod client;
 pub mod gateway;
+pub mod keys;
+pub mod needs;
 pub mod source;
+pub mod strace;
 pub mod upstream;
