@@ -77,33 +77,29 @@ impl Launch {
     /// Starts and waits until every listener is announced.
     #[track_caller]
     pub fn start(self) -> Gateway {
-        let listeners = self.listeners;
-        self.spawn().announced(listeners)
+        let dir = TempDir::with_prefix("keyway-it-").unwrap();
+        self.start_in(dir)
     }
 
     /// Starts a gateway that is expected to refuse; returns its exit code and what it printed.
     #[track_caller]
     pub fn refused(self) -> (i32, String) {
-        let mut gateway = self.spawn();
+        let mut gateway = self.spawn_in(TempDir::with_prefix("keyway-it-").unwrap());
         let code = gateway.process.wait(START_MAX);
         (code, gateway.process.output())
     }
 
-    fn spawn(self) -> Gateway {
-        let dir = TempDir::with_prefix("keyway-it-").unwrap();
-        self.spawn_in(dir)
-    }
-
-    /// In a folder that the caller has furnished; the config is written where none stands yet.
+    /// In a folder that the caller has furnished; the config is written where it is not there yet and can be.
     #[track_caller]
     pub fn start_in(self, dir: TempDir) -> Gateway {
-        let listeners = self.listeners;
-        self.spawn_in(dir).announced(listeners)
+        let mut gateway = self.spawn_in(dir);
+        gateway.wait_listening();
+        gateway
     }
 
     fn spawn_in(self, dir: TempDir) -> Gateway {
         let config = dir.path().join(&self.file_name);
-        if !config.exists() {
+        if !config.exists() && config.parent().is_some_and(Path::exists) {
             std::fs::write(&config, &self.config).unwrap();
         }
         let mut recipe = self.recipe;
@@ -130,12 +126,11 @@ impl Gateway {
     }
 
     #[track_caller]
-    fn announced(mut self, listeners: usize) -> Self {
-        if let Err(why) = self.process.announced(listeners) {
+    fn wait_listening(&mut self) {
+        if let Err(why) = self.process.announced(self.listeners) {
             panic!("keyway serve: {why}\n{}", self.process.output());
         }
         self.urls = self.process.addresses();
-        self
     }
 
     /// kill -9, and the end of the process.
@@ -146,10 +141,9 @@ impl Gateway {
 
     /// The same command in the same folder once more; the one before has ended. Its ports are others.
     #[track_caller]
-    pub fn restarted(mut self) -> Self {
+    pub fn restart(&mut self) {
         self.process = Process::spawn(&self.recipe, self.dir.path());
-        let listeners = self.listeners;
-        self.announced(listeners)
+        self.wait_listening();
     }
 
     /// `http://127.0.0.1:PORT` of the first listener.
