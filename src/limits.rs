@@ -329,3 +329,30 @@ pub const RETRY_FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 pub const RETRY_SAVED_MAX: u64 = 100;
 /// Probes of freshly written keys that run at the same time, per worker.
 pub const PROBES_BEHIND_MAX: usize = 16;
+// --- Streams, connections and memory when things break -------------------------------------------
+
+/// Of a line of an event stream, as much as says what kind of event it begins.
+pub const ENDING_LINE_BYTES: usize = 64;
+/// `"finish_reason" : "s`, with room for odd spacing.
+pub const ENDING_REASON_BYTES: usize = 32;
+/// Comments and half an event are held back before the commit point for so long; a caller must not
+/// take an upstream that says `: processing` for a dead one.
+pub const PEEK_HOLD_MAX: Duration = Duration::from_secs(5);
+/// At the bound of a drain, streams that are left have so long to tell their callers.
+pub const DRAIN_LAST_WORDS: Duration = Duration::from_millis(500);
+/// That accept() fails is said this often; it fails twenty times a second.
+pub const ACCEPT_WARN_INTERVAL: Duration = Duration::from_secs(10);
+/// Connections beyond the bound that a listener of management alone may have.
+pub const MANAGEMENT_CONNECTIONS: u64 = 16;
+/// Descriptors that are not for connections: listeners, epoll, the log, the watcher, a config that is
+/// being read.
+pub const DESCRIPTORS_RESERVED: u64 = 48;
+/// Connections of callers that are served whatever the bound on descriptors says.
+pub const CONNECTIONS_SMALLEST: u64 = 8;
+/// Bytes of request bodies in memory, as a share of what the process may use: one in so many. Buffers,
+/// answers and the rest of the process need the others.
+pub const BODY_MEMORY_SHARE: u64 = 4;
+/// A body up to this size is not counted: so many of them fit beside the rest in any case.
+pub const BODY_UNCOUNTED_BYTES: u64 = 16 * 1024;
+/// Steps in which a body takes its share, so that workers seldom meet at the counter.
+pub const BODY_SHARE_STEP_BYTES: u64 = 64 * 1024;

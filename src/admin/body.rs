@@ -14,18 +14,26 @@ use super::error::{ApiError, in_words};
 use crate::config::Tree;
 use crate::config::syntax::Kind;
 use crate::error::BoxError;
+use crate::permit::Room;
 use crate::server::read_held;
 use crate::snapshot::ServerLimits;
 
 /// Reads the text of a JSON body; what it says is not looked at.
-pub async fn text<B>(head: &HeaderMap, body: B, bytes_max: u64, limits: &ServerLimits) -> Result<String, ApiError>
+pub async fn text<B>(
+    head: &HeaderMap,
+    body: B,
+    bytes_max: u64,
+    limits: &ServerLimits,
+    room: &Room,
+) -> Result<String, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     is_json(head)?;
     let cap = bytes_max.min(limits.request_body_bytes_max);
-    let chunks = read_held(body, cap, limits.body_timeout, |_| ()).await?;
+    let mut share = room.share();
+    let chunks = read_held(body, cap, limits.body_timeout, &mut share, |_| ()).await?;
     let mut bytes = Vec::with_capacity(chunks.len());
     for chunk in chunks.iter() {
         bytes.extend_from_slice(chunk);

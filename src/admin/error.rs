@@ -159,6 +159,8 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         let (status, code) = match error {
             BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            BodyError::NeverRoom => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            BodyError::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             BodyError::Timeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             BodyError::Broken(_) => (StatusCode::BAD_REQUEST, "body_broken"),
         };

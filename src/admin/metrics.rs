@@ -31,6 +31,8 @@ pub fn answer(admin: &Admin, snapshot: &Snapshot) -> Response<Bytes> {
         snapshots_alive: status.snapshots_alive() as u64,
         connections: admin.connections.taken(),
         log_lines_dropped: (admin.log_lines_dropped)(),
+        body_bytes: admin.room.held(),
+        body_bytes_max: admin.room.bytes_max(),
     };
     let mut page = Exposition::new();
     admin.meters.write(&observed, &mut page);

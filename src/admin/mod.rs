@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::error::{BoxError, GatewayError};
 use crate::id::RequestId;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_IN_FLIGHT_MAX, ADMIN_RECORD_BYTES_MAX};
-use crate::permit::Bound;
+use crate::permit::{Bound, Room};
 use crate::project::Caller;
 use crate::router::{AdminMatch, AdminRoute, StatusRoute};
 use crate::snapshot::Snapshot;
@@ -64,6 +64,8 @@ pub struct Admin {
     pub log_lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Management requests that are being answered.
     pub busy: Bound,
+    /// Of the bodies that are held.
+    pub room: Room,
 }
 
 /// A management request whose caller's scope has been checked.
@@ -130,7 +132,7 @@ impl Admin {
             AdminRoute::ConfigCheck => ADMIN_BODY_BYTES_MAX,
             _ => ADMIN_RECORD_BYTES_MAX,
         };
-        let text = async || body::text(head, body, bytes_max as u64, limits).await;
+        let text = async || body::text(head, body, bytes_max as u64, limits, &self.room).await;
         match matched.route {
             AdminRoute::ConfigStatus => Ok(json(StatusCode::OK, &config::status(self, snapshot))),
             AdminRoute::ConfigReload => reload::answer(self).await,

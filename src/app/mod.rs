@@ -7,6 +7,8 @@ mod compiler;
 mod control;
 mod ids;
 mod listeners;
+mod machine;
+mod panics;
 mod prober;
 mod run;
 mod seal;

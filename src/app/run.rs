@@ -20,6 +20,7 @@ use super::ids::RequestIds;
 use super::listeners::{Announce, Listeners};
 use super::systemd;
 use super::worker::Worker;
+use super::{machine, panics};
 use crate::admin::{Admin, Lens};
 use crate::clock::Clock;
 use crate::config::Problems;
@@ -27,7 +28,7 @@ use crate::dispatch::Dice;
 use crate::hash::FingerprintKey;
 use crate::limits::{LISTENER_QUEUE_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
 use crate::mock::{InMemory, Mock, Recording};
-use crate::permit::Bound;
+use crate::permit::{Bound, Room};
 use crate::proxy::{ModelLists, ModelsListed, Proxy};
 use crate::server::{self, Drain, ListenerCommand, ServerRuntime};
 use crate::store::{Command, StartError, Store, Writer, WriterOptions};
@@ -56,6 +57,7 @@ pub fn run(options: &Options) -> ExitCode {
         }
     };
     log.install();
+    panics::install();
     match start(options, &log.handle()) {
         Ok(running) => control::until_drained(running),
         Err(Failure::Config(problems)) => {
@@ -111,6 +113,8 @@ struct Shared {
     meters: Arc<Meters>,
     in_flight: Bound,
     connections: Bound,
+    connections_possible: u64,
+    room: Room,
     drain: Drain,
     embedded: Arc<dyn InProcess>,
     learnt: ModelsListed,
@@ -162,6 +166,7 @@ fn shared(
 ) -> Shared {
     let meters = Arc::new(Meters::new(workers, clock.wall()));
     let (in_flight, connections) = (Bound::new(), Bound::new());
+    let room = Room::new(machine::body_bytes_max());
     let dropped = log.clone();
     let admin = Arc::new(Admin {
         store: Arc::clone(store),
@@ -173,6 +178,7 @@ fn shared(
         lens: Lens { first_seen: Arc::default(), clock },
         log_lines_dropped: Arc::new(move || dropped.dropped()),
         busy: Bound::new(),
+        room: room.clone(),
     });
     let lists = commands.clone();
     let learnt: ModelsListed = Arc::new(move |provider, models| {
@@ -188,6 +194,8 @@ fn shared(
         meters,
         in_flight,
         connections,
+        connections_possible: machine::connections_possible(),
+        room,
         drain: Drain::new(),
         embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
         learnt,
@@ -229,12 +237,16 @@ fn spawn(
         recorder: Recorder::new(&shared.log, &shared.meters, index),
         access_log: AtomicBool::new(true),
         models: ModelLists::new(Arc::clone(&shared.learnt)),
+        room: shared.room.clone(),
     });
     let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
     let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));
     let worker = Worker::new(Arc::clone(&store), proxy, admin, shared.in_flight.clone(), ids);
-    let settings =
-        ServerRuntime { limits: Arc::new(move || store.load().server.limits), connections: shared.connections.clone() };
+    let settings = ServerRuntime {
+        limits: Arc::new(move || store.load().server.limits),
+        connections: shared.connections.clone(),
+        connections_possible: shared.connections_possible,
+    };
     let drain = shared.drain.clone();
     let runtime = runtime()?;
     thread::Builder::new()

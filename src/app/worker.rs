@@ -21,7 +21,7 @@ use crate::permit::Bound;
 use crate::project::{self, Caller, Peer, Scope, Visit};
 use crate::proxy::{self, Call, Proxy, ReplyBody, RequestGuard, Through};
 use crate::router::{self, Head, Matched, Side, StatusRoute};
-use crate::server::{ConnInfo, Handler, PeerKind};
+use crate::server::{ConnInfo, Handler, Interrupt, PeerKind, Unserved};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
@@ -67,6 +67,24 @@ impl Handler for Worker {
                 response
             }
         }
+    }
+
+    fn unserved(&self, why: Unserved) -> Response<ReplyBody> {
+        let (kind, code, message) = match why {
+            Unserved::Panicked => (Kind::Internal, "internal_error", "a bug in the gateway; its log says where"),
+            Unserved::Stopping => (Kind::Overloaded, "gateway_stopping", "the gateway is being stopped"),
+        };
+        proxy::render(&GatewayError::gateway(kind, code, message)).map(ReplyBody::whole)
+    }
+
+    fn panicked(&self) {
+        self.inner.admin.meters.panicked();
+    }
+}
+
+impl Interrupt for ReplyBody {
+    fn interrupt(&mut self) {
+        self.stop();
     }
 }
 

@@ -8,6 +8,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::frame::ending::Terminal;
 use super::frame::sse::Event;
 use super::scan::write_json_string;
 use super::{BodyKind, Operation};
@@ -181,6 +182,30 @@ const LAST_EVENTS: [&str; 10] = [
     "transcription.done",
     "error",
 ];
+
+/// What ends a stream of this operation; `None` where nothing is known to, so that its end must be
+/// believed.
+pub fn terminal(operation: Operation) -> Option<Terminal> {
+    match operation {
+        Operation::ChatCompletion | Operation::TextCompletion => Some(Terminal::Done),
+        Operation::Responses
+        | Operation::ResponsesItem
+        | Operation::Speech
+        | Operation::Transcription
+        | Operation::ImageGeneration
+        | Operation::ImageEdit => Some(Terminal::Typed(&LAST_EVENTS)),
+        Operation::Embedding
+        | Operation::Moderation
+        | Operation::Rerank
+        | Operation::ImageVariation
+        | Operation::Translation
+        | Operation::ListModels
+        | Operation::Model
+        | Operation::Files
+        | Operation::Batches
+        | Operation::Other => None,
+    }
+}
 
 /// `type` is the first member of a typed event; beyond this it is not looked for.
 const TYPE_WITHIN_BYTES: usize = 256;

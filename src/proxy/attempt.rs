@@ -13,22 +13,25 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, response};
 use super::guard::{AttemptGuard, RequestGuard};
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
+use super::peek::{self, Lost, Opened, Sight};
+use super::relay::fault_told;
 use super::request::{Inbound, More};
 use super::{Call, Proxy};
+use crate::dialect::openai;
 use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
 use crate::id::UpstreamModel;
-use crate::limits::ERROR_BYTES_MAX;
+use crate::limits::{ERROR_BYTES_MAX, OVERLOAD_RETRY_AFTER};
 use crate::provider::{classify, error_code, path_and_query, retry_after, retry_after_header};
 use crate::snapshot::{Key, Ready, Snapshot};
 use crate::telemetry::AttemptOutcome;
 use crate::ticks::Ticks;
-use crate::upstream::{Answer, AnswerBody, SendError, SendFault, UpstreamBody};
+use crate::upstream::{Answer, SendError, SendFault, UpstreamBody};
 
-/// A good answer, its head read and its body still flowing.
+/// A good answer, its head read, its body begun and still flowing.
 pub struct Good {
     pub parts: response::Parts,
-    pub body: AnswerBody,
+    pub body: Opened,
     pub attempt: AttemptGuard,
 }
 
@@ -90,8 +93,13 @@ pub async fn run(
         let more = if plan.has_others(call.snapshot) { More::Perhaps } else { More::No };
         let fault = match once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await? {
             Ok(answer) if !is_error(answer.parts.status) => {
-                attempt.succeeded();
-                return Ok(Reply::Good(Box::new(Good { parts: answer.parts, body: answer.body, attempt })));
+                match begun(answer, &pick, call.snapshot, &proxy, guard).await {
+                    Ok((parts, body)) => {
+                        attempt.succeeded();
+                        return Ok(Reply::Good(Box::new(Good { parts, body, attempt })));
+                    }
+                    Err(fault) => fault,
+                }
             }
             Ok(answer) => refused(answer, &pick, call.snapshot, &proxy).await,
             Err(error) => Fault { error: send_error(error), refused: None, until: None },
@@ -212,6 +220,39 @@ pub fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
+/// A good head is a good answer when its body begins well.
+async fn begun(
+    answer: Answer,
+    pick: &Pick,
+    snapshot: &Snapshot,
+    proxy: &Proxy,
+    guard: &mut RequestGuard,
+) -> Result<(response::Parts, Opened), Fault> {
+    let Answer { parts, body, .. } = answer;
+    let events = peek::is_event_stream(&parts.headers).then(|| openai::terminal(guard.operation));
+    let began = Instant::now();
+    let sight = peek::look(body, events).await;
+    guard.waited(began.elapsed());
+    let lost = |kind, code, message| {
+        let error = GatewayError::upstream(kind, Sent::Maybe, code, message);
+        Fault { error, refused: None, until: None }
+    };
+    match sight {
+        Sight::Good(body) => Ok((parts, body)),
+        Sight::Lost(Lost::Fault(fault)) => {
+            let (kind, code, message) = fault_told(&fault);
+            Err(lost(kind, code, message))
+        }
+        Sight::Lost(Lost::Cut) => {
+            Err(lost(Kind::Broken, "upstream_truncated", "the upstream ended the stream before its first event"))
+        }
+        Sight::Error(held, told) => {
+            let status = told.status.unwrap_or(parts.status.as_u16());
+            Err(answered_with(parts, held.flatten(), (status, &told.code), pick, snapshot, proxy))
+        }
+    }
+}
+
 /// Reads an error answer and says what class it is of.
 async fn refused(answer: Answer, pick: &Pick, snapshot: &Snapshot, proxy: &Proxy) -> Fault {
     let Answer { parts, body, .. } = answer;
@@ -219,7 +260,19 @@ async fn refused(answer: Answer, pick: &Pick, snapshot: &Snapshot, proxy: &Proxy
     // A truncated error is still an error of that status; what was read of it is not shown.
     let bytes = super::error_body::read(body, ERROR_BYTES_MAX).await.unwrap_or_default();
     let code = error_code(&bytes).unwrap_or_default();
-    let class = classify(pick.key.row, status, &code);
+    answered_with(parts, bytes, (status, &code), pick, snapshot, proxy)
+}
+
+/// An upstream's own error, of this status and code.
+fn answered_with(
+    parts: response::Parts,
+    bytes: Bytes,
+    (status, code): (u16, &str),
+    pick: &Pick,
+    snapshot: &Snapshot,
+    proxy: &Proxy,
+) -> Fault {
+    let class = classify(pick.key.row, status, code);
     let wall = proxy.clock.wall();
     let wait = match class {
         FaultClass::Rate => retry_after(&parts.headers, &bytes, wall),
@@ -251,6 +304,11 @@ fn send_error(error: SendError) -> GatewayError {
             "the upstream did not begin to answer within default_request_timeout_in_seconds",
         ),
         SendFault::Broken => (Kind::Broken, "upstream_broken", "the upstream closed the connection before it answered"),
+        SendFault::NoDescriptor => {
+            let message = "the gateway has no descriptor left for a connection to the upstream";
+            let refusal = GatewayError::gateway(Kind::Overloaded, "overloaded", message);
+            return GatewayError { source: error.source, ..refusal.retry_after(OVERLOAD_RETRY_AFTER) };
+        }
         SendFault::RequestBody => {
             let refusal = GatewayError::caller(Kind::BadRequest, "broken_request", "the request body broke off");
             return GatewayError { sent: error.sent, source: error.source, ..refusal };

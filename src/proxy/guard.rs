@@ -175,7 +175,11 @@ impl Drop for RequestGuard {
         self.line.duration = self.started.elapsed();
         self.line.first_byte = self.first_byte.map(|at| at - self.started);
         self.line.overhead = self.line.first_byte.map(|span| span.saturating_sub(self.waited));
-        if !self.ended {
+        if !self.ended && std::thread::panicking() {
+            self.line.outcome = Outcome::GatewayError;
+            self.line.error = "internal_error";
+            self.line.status = 500;
+        } else if !self.ended {
             self.line.outcome = Outcome::CallerLeft;
             if self.line.status == 0 {
                 self.line.status = STATUS_CALLER_LEFT;

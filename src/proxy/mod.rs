@@ -7,15 +7,17 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
-use crate::dialect::Operation;
+use crate::dialect::{Operation, openai};
 use crate::dispatch::{Dice, ModelRequest, Pin, Plan, plan};
 use crate::error::{Blame, GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
+use crate::permit::Room;
 use crate::project::{Caller, Grant};
 use crate::router::DataMatch;
 use crate::snapshot::Snapshot;
@@ -30,6 +32,7 @@ mod headers;
 mod models;
 mod nobody;
 mod passthrough;
+mod peek;
 mod probe;
 mod relay;
 mod request;
@@ -44,8 +47,8 @@ pub use probe::{Probed, probe};
 pub use relay::{ReplyBody, StreamBroken};
 
 use attempt::{Destination, Good, Refused, Reply};
-use relay::Relay;
-use request::Inbound;
+use relay::{Relay, Shape};
+use request::{Bounds, Inbound};
 
 static PIN_BY_ID: HeaderName = HeaderName::from_static("x-bf-api-key-id");
 static PIN_BY_NAME: HeaderName = HeaderName::from_static("x-bf-api-key");
@@ -67,6 +70,8 @@ pub struct Proxy {
     /// `observability.access_log` of the generation that served last.
     pub access_log: AtomicBool,
     pub models: ModelLists,
+    /// For the bodies that are held, of all workers.
+    pub room: Room,
 }
 
 impl Proxy {
@@ -114,7 +119,8 @@ async fn respond(
     }
     let limits = call.snapshot.server.limits;
     let method = parts.method.clone();
-    let mut inbound = Inbound::read(parts, incoming, matched.body, &limits).await?;
+    let bounds = Bounds { limits: &limits, room: &guard.proxy().room };
+    let mut inbound = Inbound::read(parts, incoming, matched.body, bounds).await?;
     guard.line.bytes_in = inbound.bytes_read();
     guard.line.stream = inbound.stream;
     let request = model_request(call, &inbound)?;
@@ -253,14 +259,21 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
 /// Commit point: from here on there is no second attempt.
 fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let Good { parts, body, attempt } = good;
-    let events = is_event_stream(&parts.headers);
+    let shape = Shape {
+        events: peek::is_event_stream(&parts.headers),
+        terminal: openai::terminal(guard.operation),
+        framed: parts.headers.contains_key(CONTENT_LENGTH) || parts.headers.contains_key(TRANSFER_ENCODING),
+    };
     guard.line.status = parts.status.as_u16();
     guard.line.upstream_request_id = upstream_request_id(&parts.headers);
     let mut head = headers::to_caller(parts.headers, false);
+    if shape.events {
+        head.remove(CONTENT_LENGTH);
+    }
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, attempt.key(), model, guard.line.attempts);
     headers::identify(&mut head, &guard.id, guard.generation());
-    let mut response = Response::new(ReplyBody::Relay(Box::new(Relay::new(body, attempt, events, guard))));
+    let mut response = Response::new(ReplyBody::Relay(Box::new(Relay::new(body, attempt, shape, guard))));
     *response.status_mut() = parts.status;
     *response.headers_mut() = head;
     response
@@ -289,10 +302,6 @@ pub fn refuse(error: &GatewayError, mut guard: Box<RequestGuard>) -> Response<Re
 
 fn upstream_request_id(head: &HeaderMap) -> Option<HeaderValue> {
     REQUEST_IDS.iter().find_map(|name| head.get(name)).cloned()
-}
-
-fn is_event_stream(head: &HeaderMap) -> bool {
-    head.get(http::header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"))
 }
 
 #[cfg(test)]

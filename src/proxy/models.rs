@@ -209,7 +209,7 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
 
 fn fault(what: SendFault) -> ListFault {
     match what {
-        SendFault::Connect => ListFault::Unreachable,
+        SendFault::Connect | SendFault::NoDescriptor => ListFault::Unreachable,
         SendFault::ConnectTimeout | SendFault::FirstByteTimeout => ListFault::Timeout,
         SendFault::RequestBody | SendFault::Broken => ListFault::Unexpected,
     }

@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 use super::guard::AttemptGuard;
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
-use super::relay::{Relay, ReplyBody};
+use super::peek::Opened;
+use super::relay::{Relay, ReplyBody, Shape};
 use super::request::{Inbound, More};
 use super::{RequestGuard, attempt, refuse, upstream_query};
 use crate::dialect::{Dialect, Endpoint, Operation};
@@ -46,7 +47,7 @@ pub async fn handle(
             headers::stamp(&mut head, attempt.key(), None, guard.line.attempts);
             headers::identify(&mut head, &guard.id, guard.generation());
             guard.line.status = parts.status.as_u16();
-            let relay = Relay::new(body, attempt, false, guard);
+            let relay = Relay::new(body, attempt, Shape::OPAQUE, guard);
             let mut response = Response::new(ReplyBody::Relay(Box::new(relay)));
             *response.status_mut() = parts.status;
             *response.headers_mut() = head;
@@ -97,7 +98,7 @@ async fn send(
     if !attempt::is_error(answer.parts.status) {
         attempt.succeeded();
     }
-    Ok(Box::new(attempt::Good { parts: answer.parts, body: answer.body, attempt }))
+    Ok(Box::new(attempt::Good { parts: answer.parts, body: Opened::unread(answer.body), attempt }))
 }
 
 fn pick(through: &Through<'_>, guard: &mut RequestGuard) -> Result<Pick, GatewayError> {

@@ -57,6 +57,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::dispatch::Dice;
     use crate::health::{Admission, Outcome, Standing, Why};
+    use crate::permit::Room;
     use crate::provider;
     use crate::snapshot::Transport;
     use crate::snapshot::fixture::key;
@@ -79,6 +80,7 @@ mod tests {
             recorder: Recorder::new(&log.handle(), &Meters::new(1, SystemTime::UNIX_EPOCH), 0),
             access_log: AtomicBool::new(false),
             models: ModelLists::new(Arc::new(|_, _| {})),
+            room: Room::new(u64::MAX),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The answer on its way back: the upstream's bytes as they come.
 //!
-//! Nothing is parsed, joined or re-chunked. When the upstream breaks or falls silent, a stream gets
-//! the dialect's error event and an aborted body, never a clean end (CONTRACT 3.5). Dropping the
-//! body is how a caller leaves: the upstream's connection closes, health stays untouched.
+//! Nothing is parsed, joined or re-chunked. When the upstream breaks, falls silent or ends a stream
+//! without its last event, the caller gets the dialect's error event and an aborted body, never a
+//! clean end (CONTRACT 3.5); once the last event has passed, the answer is whole whatever the
+//! connection does. Dropping the body is how a caller leaves: the upstream's connection closes,
+//! health stays untouched.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,11 +13,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::guard::{AttemptGuard, RequestGuard};
+use super::peek::Opened;
+use crate::dialect::frame::ending::{Ending, Heard, Terminal, Verdict};
+use crate::dialect::frame::sse::{Item, Splitter};
 use crate::dialect::openai;
 use crate::dispatch::{Policy, judge};
-use crate::error::{Kind, Public, Sent};
+use crate::error::{FaultClass, Kind, Public, Sent};
+use crate::provider::classify;
 use crate::telemetry::AttemptOutcome;
-use crate::upstream::{AnswerBody, AnswerFault};
+use crate::upstream::AnswerFault;
 
 /// The body of every answer of the gateway.
 pub enum ReplyBody {
@@ -43,6 +49,13 @@ impl std::error::Error for StreamBroken {}
 impl ReplyBody {
     pub fn whole(bytes: Bytes) -> Self {
         Self::Whole { bytes: Some(bytes), guard: None }
+    }
+
+    /// Ends a stream before its time: its caller is told in-band.
+    pub fn stop(&mut self) {
+        if let Self::Relay(relay) = self {
+            relay.stop();
+        }
     }
 
     /// As [`Self::whole`]; the guard lives until the bytes are taken.
@@ -77,6 +90,8 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            // A stream may need room for an error event.
+            Self::Relay(relay) if relay.events => SizeHint::default(),
             Self::Relay(relay) => relay.inner.size_hint(),
         }
     }
@@ -84,28 +99,59 @@ impl Body for ReplyBody {
 
 /// One upstream answer being passed on.
 pub struct Relay {
-    inner: AnswerBody,
+    inner: Opened,
     attempt: Option<AttemptGuard>,
     /// The answer is a server-sent event stream: errors have a form in-band.
     events: bool,
+    /// Listens for the stream's last event, where one is known.
+    ending: Option<Ending>,
+    /// The upstream said where its answer ends: by a length, or chunk by chunk.
+    framed: bool,
     state: State,
     guard: Box<RequestGuard>,
+}
+
+/// What an answer's head says of its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub events: bool,
+    pub terminal: Option<Terminal>,
+    pub framed: bool,
+}
+
+impl Shape {
+    /// Bytes that mean nothing to us.
+    pub const OPAQUE: Self = Self { events: false, terminal: None, framed: true };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Flowing,
+    /// To be broken off at the next poll.
+    Stopping,
     /// The error event is out; the next poll lets hyper flush it before the abort.
     Flushing,
     Failed,
     Ended,
 }
 
+/// Why an answer ends before its end.
+enum Broken {
+    Upstream(AnswerFault),
+    /// Its bytes ended well and its last event had not come.
+    Unfinished,
+    /// We are going down.
+    Stopping,
+}
+
 impl Relay {
-    pub fn new(inner: AnswerBody, attempt: AttemptGuard, events: bool, guard: Box<RequestGuard>) -> Self {
-        let mut relay = Self { inner, attempt: Some(attempt), events, state: State::Flowing, guard };
-        // hyper does not poll a body that says it has ended: a 204, an empty answer.
-        if relay.inner.is_end_stream() {
+    pub fn new(inner: Opened, attempt: AttemptGuard, shape: Shape, guard: Box<RequestGuard>) -> Self {
+        let Shape { events, terminal, framed } = shape;
+        let ending = terminal.filter(|_| events).map(Ending::new);
+        let mut relay = Self { inner, attempt: Some(attempt), events, ending, framed, state: State::Flowing, guard };
+        // hyper does not poll a body that says it has ended: a 204, an empty answer. A stream that
+        // owes a last event is asked all the same.
+        if relay.inner.is_end_stream() && relay.ending.is_none() {
             relay.finish();
         }
         relay
@@ -114,6 +160,7 @@ impl Relay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
         match self.state {
             State::Flowing => {}
+            State::Stopping => return self.fail(&Broken::Stopping),
             State::Flushing => {
                 self.state = State::Failed;
                 cx.waker().wake_by_ref();
@@ -129,17 +176,68 @@ impl Relay {
                     // carry what the header list keeps back.
                     let Ok(bytes) = frame.into_data() else { continue };
                     self.guard.sent(bytes.len());
-                    if self.inner.is_end_stream() {
+                    if let Some(ending) = &mut self.ending
+                        && ending.push(&bytes) == Heard::Error
+                    {
+                        self.hear_error(&bytes);
+                    }
+                    if self.inner.is_end_stream() && self.is_whole() {
                         self.finish();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                Some(Err(fault)) => return self.fail(&fault),
-                None => {
+                Some(Err(fault)) if !self.has_said_all() => return self.fail(&Broken::Upstream(fault)),
+                None if !self.is_whole() => return self.fail(&Broken::Unfinished),
+                Some(Err(_)) | None => {
                     self.finish();
                     return Poll::Ready(None);
                 }
             }
+        }
+    }
+
+    /// The last event has passed: what the connection does behind it changes nothing.
+    fn has_said_all(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.verdict() == Verdict::Whole)
+    }
+
+    /// Whether the bytes may end here. Where an upstream leaves `[DONE]` out, a choice that said why
+    /// it stopped and an end that was announced will do; an end that could be a cut will not.
+    fn is_whole(&self) -> bool {
+        self.ending.as_ref().is_none_or(|ending| match ending.verdict() {
+            Verdict::Whole => true,
+            Verdict::Stopped => self.framed,
+            Verdict::Cut => false,
+        })
+    }
+
+    /// The upstream has told the caller of an error in the middle of a stream. It is passed on as it
+    /// is, and counts as if it had come in place of the answer.
+    fn hear_error(&mut self, chunk: &Bytes) {
+        self.guard.upstream_error();
+        let mut error = None;
+        // The chunk alone: an error that lies across two of them is of no known class.
+        Splitter::new().push(chunk, |item| {
+            if let Item::Event(event) = item {
+                error = error.take().or_else(|| openai::error_in(&event));
+            }
+        });
+        let error = error.unwrap_or_default();
+        let Some(attempt) = self.attempt.take() else { return };
+        let status = error.status.unwrap_or(self.guard.line.status);
+        let class = classify(attempt.key().row, status, &error.code);
+        // A key is not benched on the word of a stream that had begun well.
+        if class == FaultClass::Server {
+            let policy = Policy { rate_scope: attempt.key().row.rate_scope, signed_again: false };
+            let verdict = judge(Kind::Answer(class), Sent::Answered { status }, &policy);
+            attempt.failed(&verdict, None, AttemptOutcome::Server);
+        }
+    }
+
+    /// Ends the answer before its time, because the process does.
+    pub fn stop(&mut self) {
+        if self.state == State::Flowing {
+            self.state = State::Stopping;
         }
     }
 
@@ -152,21 +250,10 @@ impl Relay {
         self.guard.complete();
     }
 
-    fn fail(&mut self, fault: &AnswerFault) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
-        let (kind, code, message) = match fault {
-            AnswerFault::FirstByteTimeout => (
-                Kind::FirstByteTimeout,
-                "upstream_first_byte_timeout",
-                "the upstream did not begin to answer within default_request_timeout_in_seconds",
-            ),
-            AnswerFault::IdleTimeout => {
-                (Kind::Broken, "upstream_idle_timeout", "the upstream sent nothing for stream_idle_timeout_in_seconds")
-            }
-            AnswerFault::Broken(_) => {
-                (Kind::Broken, "upstream_broken", "the upstream closed the connection in mid-answer")
-            }
-        };
-        if let Some(attempt) = self.attempt.take() {
+    fn fail(&mut self, broken: &Broken) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
+        let (kind, code, message) = broken.told();
+        let attempt = self.attempt.take();
+        if let (Some(attempt), Broken::Upstream(_) | Broken::Unfinished) = (attempt, broken) {
             let policy = Policy { rate_scope: attempt.key().row.rate_scope, signed_again: false };
             let verdict = judge(kind, Sent::Maybe, &policy);
             attempt.failed(&verdict, None, AttemptOutcome::Broken);
@@ -180,5 +267,33 @@ impl Relay {
         let public = Public { code, message: message.to_owned(), ..Public::default() };
         let event = openai::error_event(self.guard.operation, kind, &public);
         Poll::Ready(Some(Ok(Frame::data(event))))
+    }
+}
+
+impl Broken {
+    /// Kind, code and words for the caller.
+    fn told(&self) -> (Kind, &'static str, &'static str) {
+        match self {
+            Self::Upstream(fault) => fault_told(fault),
+            Self::Unfinished => {
+                (Kind::Broken, "upstream_truncated", "the upstream ended the stream without its last event")
+            }
+            Self::Stopping => (Kind::Overloaded, "gateway_stopping", "the gateway is being stopped"),
+        }
+    }
+}
+
+/// What is said of an answer that broke.
+pub fn fault_told(fault: &AnswerFault) -> (Kind, &'static str, &'static str) {
+    match fault {
+        AnswerFault::FirstByteTimeout => (
+            Kind::FirstByteTimeout,
+            "upstream_first_byte_timeout",
+            "the upstream did not begin to answer within default_request_timeout_in_seconds",
+        ),
+        AnswerFault::IdleTimeout => {
+            (Kind::Broken, "upstream_idle_timeout", "the upstream sent nothing for stream_idle_timeout_in_seconds")
+        }
+        AnswerFault::Broken(_) => (Kind::Broken, "upstream_broken", "the upstream closed the connection in mid-answer"),
     }
 }

@@ -22,8 +22,9 @@ use crate::dialect::scan::multipart::{Boundary, FormFault, FormScanner, FormStat
 use crate::dialect::scan::{Field, Found, Scanner};
 use crate::error::{BoxError, GatewayError, Kind};
 use crate::id::{ModelName, UpstreamModel};
-use crate::limits::MULTIPART_MODEL_WITHIN_BYTES;
-use crate::server::{BodyError, Flowing, read_held};
+use crate::limits::{MULTIPART_MODEL_WITHIN_BYTES, OVERLOAD_RETRY_AFTER};
+use crate::permit::{Room, Share};
+use crate::server::{BodyError, Flowing, hold, read_held};
 use crate::snapshot::ServerLimits;
 use crate::upstream::UpstreamBody;
 
@@ -33,6 +34,8 @@ pub struct Inbound {
     body: RequestBody,
     found: Scanned,
     head_taken: bool,
+    /// Of the memory for bodies, as long as this one is held.
+    share: Option<Share>,
     pub stream: bool,
     pub fallbacks: SmallVec<[ModelName; 2]>,
 }
@@ -49,6 +52,13 @@ enum RequestBody {
     },
     /// A flowing body that was sent.
     Gone,
+}
+
+/// Within what a body is read.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    pub limits: &'a ServerLimits,
+    pub room: &'a Room,
 }
 
 /// Whether another attempt may follow this one.
@@ -72,7 +82,7 @@ impl Inbound {
         parts: Parts,
         incoming: Incoming,
         kind: BodyKind,
-        limits: &ServerLimits,
+        bounds: Bounds<'_>,
     ) -> Result<Self, GatewayError> {
         if kind != BodyKind::None && !is_identity(&parts) {
             return Err(GatewayError::caller(
@@ -83,30 +93,30 @@ impl Inbound {
         }
         match kind {
             BodyKind::None => return Ok(Self::with(parts, RequestBody::Empty)),
-            BodyKind::Json => return Self::read_json(parts, incoming, limits, true).await,
+            BodyKind::Json => return Self::read_json(parts, incoming, bounds, true).await,
             BodyKind::Form | BodyKind::ByContentType => {}
         }
         // Rare, and its future is large: it must not be carried by every other request.
-        Box::pin(Self::read_by_content_type(parts, incoming, kind, limits)).await
+        Box::pin(Self::read_by_content_type(parts, incoming, kind, bounds)).await
     }
 
     async fn read_by_content_type(
         parts: Parts,
         incoming: Incoming,
         kind: BodyKind,
-        limits: &ServerLimits,
+        bounds: Bounds<'_>,
     ) -> Result<Self, GatewayError> {
         let content_type = content_type(&parts).into_owned();
         let is_json = content_type.starts_with("application/json");
         match kind {
             // Images are edited by a form or by JSON that names a file.
-            BodyKind::Form if is_json => Self::read_json(parts, incoming, limits, true).await,
-            BodyKind::Form => Self::read_form(parts, incoming, limits, &content_type).await,
-            BodyKind::ByContentType if is_json => Self::read_json(parts, incoming, limits, false).await,
+            BodyKind::Form if is_json => Self::read_json(parts, incoming, bounds, true).await,
+            BodyKind::Form => Self::read_form(parts, incoming, bounds, &content_type).await,
+            BodyKind::ByContentType if is_json => Self::read_json(parts, incoming, bounds, false).await,
             BodyKind::ByContentType if content_type.starts_with("multipart/form-data") => {
-                Self::read_form(parts, incoming, limits, &content_type).await
+                Self::read_form(parts, incoming, bounds, &content_type).await
             }
-            BodyKind::ByContentType | BodyKind::None | BodyKind::Json => Self::flow(parts, incoming, limits),
+            BodyKind::ByContentType | BodyKind::None | BodyKind::Json => Self::flow(parts, incoming, bounds.limits),
         }
     }
 
@@ -122,23 +132,27 @@ impl Inbound {
 
     fn with(parts: Parts, body: RequestBody) -> Self {
         let fallbacks = SmallVec::new();
-        Self { parts, body, found: Scanned::Nothing, head_taken: false, stream: false, fallbacks }
+        let found = Scanned::Nothing;
+        Self { parts, body, found, head_taken: false, share: None, stream: false, fallbacks }
     }
 
     async fn read_json(
         parts: Parts,
         incoming: Incoming,
-        limits: &ServerLimits,
+        Bounds { limits, room }: Bounds<'_>,
         required: bool,
     ) -> Result<Self, GatewayError> {
         let mut scanner = Scanner::new();
-        let read = read_held(incoming, limits.request_body_bytes_max, limits.body_timeout, |chunk| scanner.push(chunk));
+        let mut share = room.share();
+        let (cap, pace) = (limits.request_body_bytes_max, limits.body_timeout);
+        let read = read_held(incoming, cap, pace, &mut share, |chunk| scanner.push(chunk));
         let chunks = read.await.map_err(|error| body_error(error, limits))?;
         if chunks.is_empty() && !required {
             return Ok(Self::with(parts, RequestBody::Empty));
         }
         let mut found = scanner.finish()?;
         let mut inbound = Self::with(parts, RequestBody::Held(chunks));
+        inbound.share = Some(share);
         inbound.stream = found.stream;
         if let Some(field) = &found.model {
             checked_model(&field.name)?;
@@ -154,18 +168,20 @@ impl Inbound {
     async fn read_form(
         parts: Parts,
         incoming: Incoming,
-        limits: &ServerLimits,
+        Bounds { limits, room }: Bounds<'_>,
         content_type: &str,
     ) -> Result<Self, GatewayError> {
         let boundary = Boundary::from_content_type(content_type).map_err(form_error)?;
         let mut form = FormScanner::new(&boundary, MULTIPART_MODEL_WITHIN_BYTES);
         let mut rest = Flowing::new(incoming, limits.request_body_bytes_max, limits.body_timeout)
             .map_err(|error| body_error(error, limits))?;
-        let mut head = Chunks::new();
+        let (mut head, mut length, mut share) = (Chunks::new(), 0, room.share());
         loop {
             let Some(frame) = rest.frame().await else { break };
             let frame = frame.map_err(|error| body_error(error, limits))?;
             let Ok(chunk) = frame.into_data() else { continue };
+            length += chunk.len() as u64;
+            hold(&mut share, length).map_err(|error| body_error(error, limits))?;
             let state = form.push(&chunk);
             head.push(chunk);
             match state {
@@ -187,6 +203,7 @@ impl Inbound {
             RequestBody::Flowing { head, rest, form: Some(Box::new(form)) }
         };
         let mut inbound = Self::with(parts, body);
+        inbound.share = Some(share);
         inbound.stream = stream;
         inbound.found = model.map_or(Scanned::Nothing, Scanned::Form);
         Ok(inbound)
@@ -333,6 +350,17 @@ fn body_error(error: BodyError, limits: &ServerLimits) -> GatewayError {
                 limits.request_body_bytes_max
             ),
         ),
+        BodyError::NeverRoom => GatewayError::caller(
+            Kind::BodyTooLarge,
+            "request_too_large",
+            "the request body is larger than the memory that this process may use for bodies",
+        ),
+        BodyError::NoRoom => GatewayError::gateway(
+            Kind::Overloaded,
+            "overloaded",
+            "the bodies of other requests fill the memory; come back in a moment",
+        )
+        .retry_after(OVERLOAD_RETRY_AFTER),
         BodyError::Timeout => GatewayError::caller(
             Kind::BodyTimeout,
             "request_timeout",

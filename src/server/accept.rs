@@ -2,7 +2,8 @@
 //!
 //! Listeners come and go while it runs; a connection over the bound is closed at once. Limits are
 //! read at accept, so a reload reaches new connections. When draining begins the listeners close
-//! first, then every connection is waited for, and what is left at the bound is cut.
+//! first, then every connection is waited for, and what is left at the bound says its last words and is
+//! cut.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,13 +16,13 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use super::conn::{self, Accepted, Raw};
 use super::drain::{Drain, Drained};
 use super::listen::{Bound, Socket};
 use super::{ConnInfo, Handler, PeerKind};
-use crate::limits::ACCEPT_BACKOFF;
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_WARN_INTERVAL, DRAIN_LAST_WORDS, MANAGEMENT_CONNECTIONS};
 use crate::permit;
 use crate::snapshot::{ListenSpec, ServerLimits};
 
@@ -52,6 +53,16 @@ pub struct ServerRuntime {
     pub limits: Arc<dyn Fn() -> ServerLimits + Send + Sync>,
     /// Shared by all workers.
     pub connections: permit::Bound,
+    /// Connections that the process has descriptors for, whatever the config says.
+    pub connections_possible: u64,
+}
+
+impl ServerRuntime {
+    /// The operator gets in where callers do not any more, provided that he has a listener of his own.
+    fn connections_max(&self, limits: &ServerLimits, management: bool) -> u64 {
+        let max = limits.connections_max.min(self.connections_possible);
+        if management { max.saturating_add(MANAGEMENT_CONNECTIONS) } else { max }
+    }
 }
 
 impl fmt::Debug for ServerRuntime {
@@ -62,7 +73,7 @@ impl fmt::Debug for ServerRuntime {
 
 /// Serves `listeners` until `drain` is over. Dropping the future cuts all connections. Runs inside
 /// a tokio runtime with I/O and time.
-pub async fn serve<H: Handler>(
+pub async fn serve<H: Handler + Unpin>(
     listeners: Vec<WorkerListener>,
     runtime: ServerRuntime,
     handler: H,
@@ -84,7 +95,7 @@ pub async fn serve<H: Handler>(
             (stream, peer, listener) = poll_fn(|cx| poll_accept(&mut open, cx)) => {
                 let limits = (runtime.limits)();
                 // Over the bound: closed unserved. A queue would only move the overload.
-                if let Some(permit) = runtime.connections.take(limits.connections_max) {
+                if let Some(permit) = runtime.connections.take(runtime.connections_max(&limits, listener.management)) {
                     let info = listener.info(peer);
                     let accepted = Accepted { stream, tls: listener.tls, info, limits };
                     let (handler, drain) = (handler.clone(), drain.clone());
@@ -99,11 +110,18 @@ pub async fn serve<H: Handler>(
     };
     drop(open);
     drop(commands);
-    let finished = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout_at(until, finished).await;
+    let _ = timeout_at(until, finished(&mut connections)).await;
     let cut = connections.len();
+    if cut > 0 {
+        drain.end();
+        let _ = timeout(DRAIN_LAST_WORDS, finished(&mut connections)).await;
+    }
     connections.shutdown().await;
     Drained { cut }
+}
+
+async fn finished(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
 }
 
 fn obey(open: &mut Vec<Open>, command: ListenerCommand) {
@@ -125,6 +143,8 @@ struct Open {
     shared: Shared,
     /// Present while accept() fails for want of descriptors.
     pause: Option<Pin<Box<Sleep>>>,
+    /// When that was last said.
+    warned: Option<Instant>,
     /// Keeps the socket file.
     _bound: Bound,
 }
@@ -160,7 +180,7 @@ impl Open {
         match registered {
             Ok(socket) => {
                 let shared = Shared { tls, local: Arc::clone(&bound.local), management };
-                Some(Self { spec: bound.spec.clone(), socket, shared, pause: None, _bound: bound })
+                Some(Self { spec: bound.spec.clone(), socket, shared, pause: None, warned: None, _bound: bound })
             }
             Err(error) => {
                 tracing::error!(listener = %bound.local, %error, "a worker cannot serve a listener");
@@ -194,7 +214,11 @@ impl Open {
                 Poll::Ready(Ok(accepted)) => return Poll::Ready(accepted),
                 Poll::Ready(Err(error)) if is_of_one_connection(&error) => {}
                 Poll::Ready(Err(error)) => {
-                    tracing::warn!(listener = %self.shared.local, %error, "cannot accept connections");
+                    let now = Instant::now();
+                    if self.warned.is_none_or(|at| now.duration_since(at) >= ACCEPT_WARN_INTERVAL) {
+                        self.warned = Some(now);
+                        tracing::warn!(listener = %self.shared.local, %error, "cannot accept connections");
+                    }
                     self.pause = Some(Box::pin(sleep(ACCEPT_BACKOFF)));
                 }
                 Poll::Pending => return Poll::Pending,

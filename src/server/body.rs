@@ -18,12 +18,17 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::chunks::Chunks;
 use crate::error::BoxError;
 use crate::limits::BODY_PROGRESS_BYTES;
+use crate::permit::Share;
 
 /// Why a request body could not be read to its end.
 #[derive(Debug)]
 pub enum BodyError {
     /// More than the cap, by its own word or in fact.
     TooLarge,
+    /// More than there is room for beside the bodies that are held already.
+    NoRoom,
+    /// More than there can ever be room for.
+    NeverRoom,
     /// The caller sends too slowly or stopped.
     Timeout,
     /// The caller left or broke the protocol.
@@ -34,6 +39,8 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "the request body is too large",
+            Self::NoRoom => "there is no memory for the request body now",
+            Self::NeverRoom => "the request body is larger than the memory for bodies",
             Self::Timeout => "the request body did not arrive in time",
             Self::Broken(_) => "the request body broke off",
         })
@@ -44,21 +51,31 @@ impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Broken(error) => Some(&**error as &(dyn std::error::Error + 'static)),
-            Self::TooLarge | Self::Timeout => None,
+            Self::TooLarge | Self::NoRoom | Self::NeverRoom | Self::Timeout => None,
         }
     }
 }
 
-/// Reads `body` to its end: at most `cap` bytes, at least BODY_PROGRESS_BYTES within each `pace`.
-/// `on_chunk` sees every chunk as it arrives.
-pub async fn read_held<B, F>(body: B, cap: u64, pace: Duration, mut on_chunk: F) -> Result<Chunks, BodyError>
+/// Reads `body` to its end: at most `cap` bytes, at least BODY_PROGRESS_BYTES within each `pace`, and
+/// within its share of the memory. `on_chunk` sees every chunk as it arrives.
+pub async fn read_held<B, F>(
+    body: B,
+    cap: u64,
+    pace: Duration,
+    share: &mut Share,
+    mut on_chunk: F,
+) -> Result<Chunks, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
     F: FnMut(&Bytes),
 {
     let mut body = Flowing::new(body, cap, pace)?;
+    if !share.could_grow(body.size_hint().lower()) {
+        return Err(BodyError::NeverRoom);
+    }
     let mut chunks = Chunks::new();
+    let mut length = 0;
     if body.is_end_stream() {
         return Ok(chunks);
     }
@@ -67,6 +84,8 @@ where
             Some(Ok(frame)) => {
                 // Trailers of a request carry nothing that we would act on.
                 if let Ok(chunk) = frame.into_data() {
+                    length += chunk.len() as u64;
+                    hold(share, length)?;
                     on_chunk(&chunk);
                     chunks.push(chunk);
                 }
@@ -77,6 +96,15 @@ where
             Some(Err(error)) => return Err(error),
             None => return Ok(chunks),
         }
+    }
+}
+
+/// Makes room for a body that is held and has grown to `length`.
+pub fn hold(share: &mut Share, length: u64) -> Result<(), BodyError> {
+    match share.grow(length) {
+        true => Ok(()),
+        false if share.could_grow(length) => Err(BodyError::NoRoom),
+        false => Err(BodyError::NeverRoom),
     }
 }
 
@@ -177,10 +205,16 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{BODY_SHARE_STEP_BYTES, BODY_UNCOUNTED_BYTES};
+    use crate::permit::Room;
     use http_body_util::{BodyExt, Full};
     use tokio::sync::mpsc;
 
     const PACE: Duration = Duration::from_secs(60);
+
+    fn roomy() -> Share {
+        Room::new(u64::MAX).share()
+    }
 
     fn full(bytes: usize) -> Full<Bytes> {
         Full::new(Bytes::from(vec![b'x'; bytes]))
@@ -207,7 +241,7 @@ mod tests {
     async fn cap_by_word_and_in_fact() {
         for (length, fits) in [(0, true), (9, true), (10, true), (11, false)] {
             let mut seen = 0;
-            let outcome = read_held(full(length), 10, PACE, |chunk| seen += chunk.len()).await;
+            let outcome = read_held(full(length), 10, PACE, &mut roomy(), |chunk| seen += chunk.len()).await;
             assert_eq!(outcome.map(|chunks| chunks.len()).ok(), fits.then_some(length));
             assert_eq!(seen, if fits { length } else { 0 }, "refused unread");
 
@@ -216,7 +250,7 @@ mod tests {
                 sender.send(Ok(Bytes::from_static(b"x"))).unwrap();
             }
             drop(sender);
-            let outcome = read_held(body, 10, PACE, |_| ()).await;
+            let outcome = read_held(body, 10, PACE, &mut roomy(), |_| ()).await;
             assert_eq!(outcome.map(|chunks| chunks.len()).ok(), fits.then_some(length), "of unknown length");
         }
     }
@@ -234,7 +268,8 @@ mod tests {
                 }
             };
             let start = Instant::now();
-            let (outcome, ()) = tokio::join!(read_held(body, u64::MAX, PACE, |_| ()), writer);
+            let mut share = roomy();
+            let (outcome, ()) = tokio::join!(read_held(body, u64::MAX, PACE, &mut share, |_| ()), writer);
             match outcome {
                 Ok(chunks) => assert!(passes && chunks.len() == 6 * chunk),
                 Err(error) => {
@@ -245,12 +280,39 @@ mod tests {
         }
     }
 
+    /// Together they may hold two steps; the second comes when the first holds one already.
+    #[tokio::test]
+    async fn room_is_taken_and_given_back() {
+        let room = Room::new(2 * BODY_SHARE_STEP_BYTES);
+        let step = usize::try_from(BODY_SHARE_STEP_BYTES).unwrap();
+        let small = usize::try_from(BODY_UNCOUNTED_BYTES).unwrap();
+        let mut first = room.share();
+        let held = read_held(full(step), u64::MAX, PACE, &mut first, |_| ()).await.unwrap();
+        assert_eq!((held.len(), room.held()), (step, BODY_SHARE_STEP_BYTES));
+        for (length, expected) in [(small, "ok"), (step, "ok"), (step + 1, "NoRoom"), (2 * step + 1, "NeverRoom")] {
+            let mut share = room.share();
+            let outcome = read_held(full(length), u64::MAX, PACE, &mut share, |_| ()).await;
+            let told = outcome.map_or_else(|error| format!("{error:?}"), |_| "ok".to_owned());
+            assert_eq!(told, expected, "{length}");
+        }
+        // Of unknown length: found out on the way.
+        let (sender, body) = pipe();
+        for _ in 0..3 {
+            sender.send(Ok(Bytes::from(vec![0; step]))).unwrap();
+        }
+        let mut share = room.share();
+        let outcome = read_held(body, u64::MAX, PACE, &mut share, |_| ()).await;
+        assert!(matches!(outcome, Err(BodyError::NoRoom)), "{outcome:?}");
+        drop((first, share));
+        assert_eq!(room.held(), 0);
+    }
+
     #[tokio::test]
     async fn a_break_is_told() {
         let (sender, body) = pipe();
         sender.send(Ok(Bytes::from_static(b"half"))).unwrap();
         sender.send(Err("gone".into())).unwrap();
-        assert!(matches!(read_held(body, 10, PACE, |_| ()).await, Err(BodyError::Broken(_))));
+        assert!(matches!(read_held(body, 10, PACE, &mut roomy(), |_| ()).await, Err(BodyError::Broken(_))));
     }
 
     #[tokio::test]

@@ -4,15 +4,14 @@
 //! drops the handler's future or the answer's body, whatever they are doing; only bytes pipelined
 //! behind a request hide it, until the handler's own deadlines end it.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http::Request;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -26,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::drain::Drain;
 use super::io::{Active, Pulse, Stream, Watched};
+use super::serve::{self, Terms};
 use super::sniff::{Protocol, sniff};
 use super::watch::{Verdict, Watch};
 use super::{ConnInfo, Handler};
@@ -49,7 +49,7 @@ pub enum Raw {
 }
 
 /// Serves `accepted` until it is done, its caller leaves or misbehaves, or draining is over.
-pub async fn serve<H: Handler>(accepted: Accepted, handler: H, drain: Drain) {
+pub async fn serve<H: Handler + Unpin>(accepted: Accepted, handler: H, drain: Drain) {
     let Accepted { stream, tls, info, limits } = accepted;
     let since = Instant::now();
     let opening = timeout_at(since + limits.header_timeout, open(stream, tls));
@@ -62,22 +62,10 @@ pub async fn serve<H: Handler>(accepted: Accepted, handler: H, drain: Drain) {
     let pulse = Arc::new(Pulse::new());
     let watch = Watch::new(Arc::clone(&pulse), protocol, limits.header_timeout, since);
     let io = Watched::new(stream, sniffed, Arc::clone(&pulse));
-    let count_max = usize::try_from(limits.header_count_max).unwrap_or(usize::MAX);
+    let header_count_max = usize::try_from(limits.header_count_max).unwrap_or(usize::MAX);
+    let terms = Arc::new(Terms { info, protocol, header_count_max, drain: drain.clone() });
     let service = service_fn(move |request: Request<Incoming>| {
-        let active = Active::begin(&pulse);
-        let handler = handler.clone();
-        let info = Arc::clone(&info);
-        async move {
-            // hyper counts for HTTP/1; for HTTP/2 only the bytes.
-            let response = if request.headers().len() > count_max {
-                let mut refusal = Response::new(None);
-                *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                refusal
-            } else {
-                handler.call(request, info).await.map(Some)
-            };
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, _active: active }))
-        }
+        serve::answer(request, handler.clone(), Arc::clone(&terms), Active::begin(&pulse))
     });
     match protocol {
         Protocol::Http1 => run(http1_builder(&limits).serve_connection(io, service), watch, &drain).await,
@@ -183,6 +171,7 @@ where
 async fn run<C: Graceful>(connection: C, mut watch: Watch, drain: &Drain) {
     let mut connection = pin!(connection);
     let mut begun = pin!(drain.begun());
+    let mut over = pin!(drain.over());
     let mut watching = false;
     let mut finishing = false;
     poll_fn(|cx| {
@@ -194,6 +183,10 @@ async fn run<C: Graceful>(connection: C, mut watch: Watch, drain: &Drain) {
         if !finishing && drain.is_begun() {
             finishing = true;
             connection.as_mut().finish();
+        }
+        if drain.is_begun() && !drain.is_over() {
+            // Leaves the waker with the second signal, too: answers ask for it in a load.
+            let _ = over.as_mut().poll(cx);
         }
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
@@ -209,33 +202,4 @@ async fn run<C: Graceful>(connection: C, mut watch: Watch, drain: &Drain) {
         }
     })
     .await;
-}
-
-/// An answer's body that counts as being served until hyper lets go of it. `None`: empty.
-struct Tracked<B> {
-    body: Option<B>,
-    _active: Active,
-}
-
-impl<B: Body + Unpin> Body for Tracked<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
 }

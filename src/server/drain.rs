@@ -1,7 +1,7 @@
 //! The signal to finish: one per process, watched by every listener and connection.
 //!
-//! Begun once and never taken back. Listeners close, connections finish what they serve, and what
-//! is left at the bound is cut.
+//! Begun once and never taken back. Listeners close, connections finish what they serve; what is left
+//! at the bound is told so, and then cut.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +15,15 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub struct Drain {
     begun: Arc<AtomicBool>,
-    until: Arc<watch::Sender<Option<Instant>>>,
+    over: Arc<AtomicBool>,
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Serving,
+    Draining { until: Instant },
+    Over,
 }
 
 /// How the connections of a worker ended.
@@ -33,14 +41,27 @@ impl Default for Drain {
 
 impl Drain {
     pub fn new() -> Self {
-        Self { begun: Arc::default(), until: Arc::new(watch::Sender::new(None)) }
+        Self { begun: Arc::default(), over: Arc::default(), stage: Arc::new(watch::Sender::new(Stage::Serving)) }
     }
 
     /// Lets everything finish within `bound` from now. A second call changes nothing.
     pub fn begin(&self, bound: Duration) {
         if !self.begun.swap(true, Ordering::AcqRel) {
-            self.until.send_replace(Some(Instant::now() + bound));
+            self.stage.send_replace(Stage::Draining { until: Instant::now() + bound });
         }
+    }
+
+    /// The bound has been reached: what is still open says its last words.
+    pub fn end(&self) {
+        self.begun.store(true, Ordering::Release);
+        if !self.over.swap(true, Ordering::AcqRel) {
+            self.stage.send_replace(Stage::Over);
+        }
+    }
+
+    /// One load: asked at every poll of an answer.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// One load: asked at every poll of a connection.
@@ -50,13 +71,27 @@ impl Drain {
 
     /// Ready when draining has begun; gives the moment at which what is left is cut.
     pub fn begun(&self) -> impl Future<Output = Instant> + Send + use<> {
-        let mut until = self.until.subscribe();
+        self.reached(|stage| match stage {
+            Stage::Serving => None,
+            Stage::Draining { until } => Some(until),
+            Stage::Over => Some(Instant::now()),
+        })
+    }
+
+    /// Ready when the bound has been reached.
+    pub fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.reached(|stage| matches!(stage, Stage::Over).then_some(()))
+    }
+
+    fn reached<T: Send>(&self, look: fn(Stage) -> Option<T>) -> impl Future<Output = T> + Send + use<T> {
+        let mut stage = self.stage.subscribe();
         async move {
             loop {
-                if let Some(until) = *until.borrow_and_update() {
-                    return until;
+                let now = *stage.borrow_and_update();
+                if let Some(reached) = look(now) {
+                    return reached;
                 }
-                if until.changed().await.is_err() {
+                if stage.changed().await.is_err() {
                     // Nobody is left who could begin it.
                     std::future::pending::<()>().await;
                 }
@@ -80,5 +115,11 @@ mod tests {
         assert!(drain.is_begun());
         assert_eq!(early.await - start, Duration::from_secs(3));
         assert_eq!(drain.clone().begun().await - start, Duration::from_secs(3), "late watchers see it too");
+        assert!(!drain.is_over());
+        let over = drain.over();
+        drain.end();
+        drain.end();
+        over.await;
+        assert!(drain.is_over() && drain.clone().is_begun());
     }
 }

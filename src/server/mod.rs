@@ -11,6 +11,7 @@ mod conn;
 mod drain;
 mod io;
 mod listen;
+mod serve;
 mod sniff;
 mod tls;
 mod watch;
@@ -23,7 +24,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use accept::{ListenerCommand, ServerRuntime, WorkerListener, serve};
-pub use body::{BodyError, Flowing, read_held};
+pub use body::{BodyError, Flowing, hold, read_held};
 pub use drain::{Drain, Drained};
 pub use listen::{BindError, Bound, Socket};
 pub use tls::{TlsError, server_config};
@@ -32,7 +33,7 @@ use crate::error::BoxError;
 
 /// Answers requests. One clone per request, so it is an `Arc` or two.
 pub trait Handler: Clone + Send + Sync + 'static {
-    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static;
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Interrupt + Unpin + Send + 'static;
 
     /// Dropped before it is done when the caller leaves.
     fn call(
@@ -40,6 +41,27 @@ pub trait Handler: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         conn: Arc<ConnInfo>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// The answer in place of one that `call` did not give.
+    fn unserved(&self, why: Unserved) -> Response<Self::Body>;
+
+    /// A handler or a body panicked. Its caller is told, everybody else is served on.
+    fn panicked(&self);
+}
+
+/// Why a request gets an answer that is not the handler's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// A bug of ours.
+    Panicked,
+    /// Draining is over, and the handler still waits.
+    Stopping,
+}
+
+/// A body that can be told to end before its time.
+pub trait Interrupt {
+    /// What it gives from here on is its last word.
+    fn interrupt(&mut self);
 }
 
 /// Where a request came in.

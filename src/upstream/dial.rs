@@ -27,6 +27,8 @@ use crate::snapshot::Transport;
 #[derive(Debug)]
 pub enum DialError {
     Timeout,
+    /// The process or the machine has no descriptor left.
+    NoDescriptor,
     Failed(BoxError),
 }
 
@@ -75,6 +77,7 @@ impl Dialler {
         let addresses = self.names.resolve(&transport.host, transport.port).await?;
         let stream = match first_of(&addresses, until).await {
             Ok(stream) => stream,
+            Err(error @ DialError::NoDescriptor) => return Err(error),
             Err(error) => {
                 // The name may have moved; the next dial asks anew.
                 self.names.forget(&transport.host, transport.port);
@@ -116,11 +119,17 @@ async fn first_of(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream,
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 return Ok(stream);
             }
+            Ok(Err(error)) if lacks_descriptor(&error) => return Err(DialError::NoDescriptor),
             Ok(Err(error)) => last = error.into(),
             Err(_) => last = DialError::Timeout,
         }
     }
     Err(last)
+}
+
+fn lacks_descriptor(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error();
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|errno| code == Some(errno.raw_os_error()))
 }
 
 fn is_refused(ip: IpAddr) -> bool {

@@ -48,6 +48,8 @@ pub enum SendFault {
     ConnectTimeout,
     /// Connected and sent, but the answer did not begin in time.
     FirstByteTimeout,
+    /// The process has no descriptor left: nothing is wrong with the upstream.
+    NoDescriptor,
     /// The request body could not be read from the caller; `source` says why.
     RequestBody,
     /// The connection broke, or what came back is not HTTP.
@@ -69,6 +71,7 @@ impl fmt::Display for SendError {
             SendFault::Connect => "no connection to the upstream",
             SendFault::ConnectTimeout => "no connection to the upstream in time",
             SendFault::FirstByteTimeout => "the upstream did not begin to answer in time",
+            SendFault::NoDescriptor => "no descriptor for a connection to the upstream",
             SendFault::RequestBody => "the request body could not be read to its end",
             SendFault::Broken => "the connection to the upstream broke",
         })
@@ -85,6 +88,7 @@ impl From<DialError> for SendError {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Timeout => Self { what: SendFault::ConnectTimeout, sent: Sent::Never, source: None },
+            DialError::NoDescriptor => Self { what: SendFault::NoDescriptor, sent: Sent::Never, source: None },
             DialError::Failed(error) => Self { what: SendFault::Connect, sent: Sent::Never, source: Some(error) },
         }
     }
@@ -159,7 +163,12 @@ impl Upstream {
 
     async fn connect(&self, transport: &Transport, home: &Home, timeouts: &Timeouts) -> Result<Box<Link>, SendError> {
         self.start_sweep();
-        let io = self.shared.dialler.dial(transport, home, timeouts.connect).await?;
+        let mut dialled = self.shared.dialler.dial(transport, home, timeouts.connect).await;
+        if matches!(dialled, Err(DialError::NoDescriptor)) && self.shared.pool.clear() > 0 {
+            // What idles is worth less than what is asked for now.
+            dialled = self.shared.dialler.dial(transport, home, timeouts.connect).await;
+        }
+        let io = dialled?;
         Link::over(io).await.map_err(|error| SendError {
             what: SendFault::Connect,
             sent: Sent::Never,

@@ -135,6 +135,11 @@ impl Pool {
         self.homes().retain(|_, home| home.sweep(now) > 0 || Arc::strong_count(home) > 1);
     }
 
+    /// Closes all idle connections; returns how many there were.
+    pub fn clear(&self) -> usize {
+        self.homes().values().map(|home| std::mem::take(&mut *home.idle()).len()).sum()
+    }
+
     pub fn idle_connections(&self) -> usize {
         self.homes().values().map(|home| home.idle().len()).sum()
     }

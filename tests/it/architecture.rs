@@ -63,6 +63,7 @@ const RANKS: &[Rank] = &[
             // Reading within bounds, nothing else of the server.
             "server::BodyError",
             "server::Flowing",
+            "server::hold",
             "server::read_held",
             "dialect",
             "config",

@@ -223,7 +223,7 @@ async fn small_events_are_not_held_back() {
         for _ in 1..events {
             answer = answer.step(Step::Pause(Duration::from_millis(5))).step(Step::Send("data: {\"n\":1}\n\n".into()));
         }
-        answer
+        answer.step(Step::Send("data: [DONE]\n\n".into()))
     });
     let gateway = Gateway::start(format!(
         r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "providers": {{"up": {{
@@ -237,7 +237,7 @@ async fn small_events_are_not_held_back() {
         seen += String::from_utf8_lossy(&chunk).matches("data:").count();
     }
     let took = began.elapsed();
-    assert_eq!(seen, events);
+    assert_eq!(seen, events + 1);
     // 19 pauses of 5 ms; 40 ms for each would be 760 ms.
     assert!(took < Duration::from_millis(500), "{took:?}");
 }

@@ -6,6 +6,7 @@
 //! scrape. Names follow the GenAI semantic conventions where these have one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::access::{AccessLine, Outcome};
@@ -148,6 +149,7 @@ pub struct Meters {
     attempts: Arc<Family<AttemptCells, 2>>,
     workers: Vec<Arc<WorkerMeters>>,
     started: SystemTime,
+    panics: AtomicU64,
 }
 
 /// The ends that one worker records into.
@@ -179,6 +181,9 @@ pub struct Observed<'a> {
     pub snapshots_alive: u64,
     pub connections: u64,
     pub log_lines_dropped: u64,
+    /// Of request bodies that are held, and how many may be.
+    pub body_bytes: u64,
+    pub body_bytes_max: u64,
 }
 
 impl Meters {
@@ -191,7 +196,12 @@ impl Meters {
             Arc::new(WorkerMeters { requests, attempts, overhead: Histogram::default() })
         });
         let workers = workers.collect();
-        Self { requests, attempts, workers, started }
+        Self { requests, attempts, workers, started, panics: AtomicU64::new(0) }
+    }
+
+    /// A handler or a body panicked.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn worker(&self, index: usize) -> Arc<WorkerMeters> {
@@ -233,6 +243,8 @@ impl Meters {
         page.family("keyway_gateway_overhead_seconds", Kind::Histogram, help).histogram(&[], &OVERHEAD, &sums);
         write_config(observed, page);
         write_process(observed, self.started, page);
+        page.family("keyway_panics", Kind::Counter, "Bugs that cost one caller an answer; each has a line in the log.")
+            .sample(&[], self.panics.load(Ordering::Relaxed));
     }
 
     fn write_requests(&self, page: &mut Exposition) {
@@ -393,6 +405,10 @@ fn write_process(observed: &Observed<'_>, started: SystemTime, page: &mut Exposi
         in_flight.sample(&[("generation", &generation.to_string())], *count);
     }
     page.family("keyway_connections", Kind::Gauge, "Open connections of callers.").sample(&[], observed.connections);
+    page.family("keyway_held_body_bytes", Kind::Gauge, "Bytes of request bodies in memory, small bodies left out.")
+        .sample(&[], observed.body_bytes);
+    page.family("keyway_held_body_bytes_max", Kind::Gauge, "Bound on these, a share of the memory limit.")
+        .sample(&[], observed.body_bytes_max);
     page.family("keyway_log_lines_dropped", Kind::Counter, "Log lines that were dropped under pressure.")
         .sample(&[], observed.log_lines_dropped);
     page.family("keyway_start_timestamp_seconds", Kind::Gauge, "When the process started.")
@@ -422,6 +438,8 @@ mod tests {
             snapshots_alive: 2,
             connections: 9,
             log_lines_dropped: 0,
+            body_bytes: 65_536,
+            body_bytes_max: 1_000_000,
         }
     }
 
