@@ -16,8 +16,8 @@ use super::nobody::no_eligible_key;
 use super::peek::{self, Lost, Opened, Sight};
 use super::relay::fault_told;
 use super::request::{Inbound, More};
+use super::shape::Shape;
 use super::{Call, Proxy};
-use crate::dialect::openai;
 use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
 use crate::id::UpstreamModel;
@@ -229,9 +229,9 @@ async fn begun(
     guard: &mut RequestGuard,
 ) -> Result<(response::Parts, Opened), Fault> {
     let Answer { parts, body, .. } = answer;
-    let events = peek::is_event_stream(&parts.headers).then(|| openai::terminal(guard.operation));
+    let shape = Shape::of(&parts.headers, guard.operation);
     let began = Instant::now();
-    let sight = peek::look(body, events).await;
+    let sight = peek::look(body, shape).await;
     guard.waited(began.elapsed());
     let lost = |kind, code, message| {
         let error = GatewayError::upstream(kind, Sent::Maybe, code, message);
@@ -244,7 +244,7 @@ async fn begun(
             Err(lost(kind, code, message))
         }
         Sight::Lost(Lost::Cut) => {
-            Err(lost(Kind::Broken, "upstream_truncated", "the upstream ended the stream before its first event"))
+            Err(lost(Kind::Broken, "upstream_truncated", "the upstream ended its answer before it began"))
         }
         Sight::Error(held, told) => {
             let status = told.status.unwrap_or(parts.status.as_u16());

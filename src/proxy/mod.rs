@@ -7,13 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
-use crate::dialect::{Operation, openai};
+use crate::dialect::Operation;
 use crate::dispatch::{Dice, ModelRequest, Pin, Plan, plan};
 use crate::error::{Blame, GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
@@ -36,6 +36,7 @@ mod peek;
 mod probe;
 mod relay;
 mod request;
+mod shape;
 
 pub use error_response::render;
 pub use guard::RequestGuard;
@@ -47,8 +48,9 @@ pub use probe::{Probed, probe};
 pub use relay::{ReplyBody, StreamBroken};
 
 use attempt::{Destination, Good, Refused, Reply};
-use relay::{Relay, Shape};
+use relay::Relay;
 use request::{Bounds, Inbound};
+use shape::Shape;
 
 static PIN_BY_ID: HeaderName = HeaderName::from_static("x-bf-api-key-id");
 static PIN_BY_NAME: HeaderName = HeaderName::from_static("x-bf-api-key");
@@ -259,15 +261,11 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
 /// Commit point: from here on there is no second attempt.
 fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let Good { parts, body, attempt } = good;
-    let shape = Shape {
-        events: peek::is_event_stream(&parts.headers),
-        terminal: openai::terminal(guard.operation),
-        framed: parts.headers.contains_key(CONTENT_LENGTH) || parts.headers.contains_key(TRANSFER_ENCODING),
-    };
+    let shape = Shape::of(&parts.headers, guard.operation);
     guard.line.status = parts.status.as_u16();
     guard.line.upstream_request_id = upstream_request_id(&parts.headers);
     let mut head = headers::to_caller(parts.headers, false);
-    if shape.events {
+    if shape.is_events() {
         head.remove(CONTENT_LENGTH);
     }
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);

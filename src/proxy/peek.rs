@@ -9,12 +9,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::shape::Shape;
 use crate::chunks::Chunks;
 use crate::dialect::frame::ending::{Ending, Terminal, Verdict};
 use crate::dialect::frame::sse::{Item, Splitter};
@@ -54,28 +53,23 @@ impl Opened {
     }
 }
 
-/// Whether errors have a form in-band: the answer is a stream of events, and in plain bytes. An
-/// upstream that compresses although it was asked not to is relayed unread.
-pub fn is_event_stream(head: &HeaderMap) -> bool {
-    head.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"))
-        && head.get(CONTENT_ENCODING).is_none_or(|v| v.as_bytes() == b"identity")
-}
-
-/// Waits for the beginning of an answer's body. `events`: it is an event stream, and by what it ends.
-pub async fn look(body: AnswerBody, events: Option<Option<Terminal>>) -> Sight {
-    match events {
+/// Waits for the beginning of an answer's body.
+pub async fn look(body: AnswerBody, shape: Shape) -> Sight {
+    match shape {
         // Streams are few beside what one of them costs, and the future is large.
-        Some(terminal) => Box::pin(first_event(body, terminal)).await,
-        None => first_piece(body).await,
+        Shape::Events { terminal, .. } => Box::pin(first_event(body, terminal)).await,
+        Shape::Document | Shape::Opaque => first_piece(body, shape == Shape::Document).await,
     }
 }
 
-async fn first_piece(mut body: AnswerBody) -> Sight {
+/// `owed`: an answer without one byte is none.
+async fn first_piece(mut body: AnswerBody, owed: bool) -> Sight {
     let mut held = Chunks::new();
     while held.is_empty() && !body.is_end_stream() {
         match body.frame().await {
             Some(Ok(frame)) => held.push(frame.into_data().unwrap_or_default()),
             Some(Err(fault)) => return Sight::Lost(Lost::Fault(fault)),
+            None if owed => return Sight::Lost(Lost::Cut),
             None => break,
         }
     }

@@ -14,7 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::guard::{AttemptGuard, RequestGuard};
 use super::peek::Opened;
-use crate::dialect::frame::ending::{Ending, Heard, Terminal, Verdict};
+use super::shape::Shape;
+use crate::dialect::frame::document::Document;
+use crate::dialect::frame::ending::{Ending, Heard, Verdict};
 use crate::dialect::frame::sse::{Item, Splitter};
 use crate::dialect::openai;
 use crate::dispatch::{Policy, judge};
@@ -103,25 +105,32 @@ pub struct Relay {
     attempt: Option<AttemptGuard>,
     /// The answer is a server-sent event stream: errors have a form in-band.
     events: bool,
-    /// Listens for the stream's last event, where one is known.
-    ending: Option<Ending>,
-    /// The upstream said where its answer ends: by a length, or chunk by chunk.
-    framed: bool,
+    ear: Ear,
     state: State,
     guard: Box<RequestGuard>,
 }
 
-/// What an answer's head says of its body.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub events: bool,
-    pub terminal: Option<Terminal>,
-    pub framed: bool,
+/// What is listened for, to tell an end from a cut.
+#[derive(Debug)]
+enum Ear {
+    /// The connection tells.
+    Deaf,
+    /// A stream's last event. `framed`: the upstream also says where its answer ends.
+    Events { ending: Ending, framed: bool },
+    /// The closing bracket of an answer that ends with its connection.
+    Document(Document),
 }
 
-impl Shape {
-    /// Bytes that mean nothing to us.
-    pub const OPAQUE: Self = Self { events: false, terminal: None, framed: true };
+impl Ear {
+    fn for_shape(shape: Shape) -> Self {
+        match shape {
+            Shape::Events { terminal: Some(terminal), framed } => {
+                Self::Events { ending: Ending::new(terminal), framed }
+            }
+            Shape::Document => Self::Document(Document::default()),
+            Shape::Events { terminal: None, .. } | Shape::Opaque => Self::Deaf,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -138,7 +147,7 @@ enum State {
 /// Why an answer ends before its end.
 enum Broken {
     Upstream(AnswerFault),
-    /// Its bytes ended well and its last event had not come.
+    /// Its bytes ended well, and not all had come.
     Unfinished,
     /// We are going down.
     Stopping,
@@ -146,12 +155,11 @@ enum Broken {
 
 impl Relay {
     pub fn new(inner: Opened, attempt: AttemptGuard, shape: Shape, guard: Box<RequestGuard>) -> Self {
-        let Shape { events, terminal, framed } = shape;
-        let ending = terminal.filter(|_| events).map(Ending::new);
-        let mut relay = Self { inner, attempt: Some(attempt), events, ending, framed, state: State::Flowing, guard };
+        let (events, ear) = (shape.is_events(), Ear::for_shape(shape));
+        let mut relay = Self { inner, attempt: Some(attempt), events, ear, state: State::Flowing, guard };
         // hyper does not poll a body that says it has ended: a 204, an empty answer. A stream that
         // owes a last event is asked all the same.
-        if relay.inner.is_end_stream() && relay.ending.is_none() {
+        if relay.inner.is_end_stream() && relay.is_whole() {
             relay.finish();
         }
         relay
@@ -160,7 +168,7 @@ impl Relay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
         match self.state {
             State::Flowing => {}
-            State::Stopping => return self.fail(&Broken::Stopping),
+            State::Stopping => return self.fail(&Broken::Stopping, cx),
             State::Flushing => {
                 self.state = State::Failed;
                 cx.waker().wake_by_ref();
@@ -176,18 +184,14 @@ impl Relay {
                     // carry what the header list keeps back.
                     let Ok(bytes) = frame.into_data() else { continue };
                     self.guard.sent(bytes.len());
-                    if let Some(ending) = &mut self.ending
-                        && ending.push(&bytes) == Heard::Error
-                    {
-                        self.hear_error(&bytes);
-                    }
+                    self.hear(&bytes);
                     if self.inner.is_end_stream() && self.is_whole() {
                         self.finish();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                Some(Err(fault)) if !self.has_said_all() => return self.fail(&Broken::Upstream(fault)),
-                None if !self.is_whole() => return self.fail(&Broken::Unfinished),
+                Some(Err(fault)) if !self.has_said_all() => return self.fail(&Broken::Upstream(fault), cx),
+                None if !self.is_whole() => return self.fail(&Broken::Unfinished, cx),
                 Some(Err(_)) | None => {
                     self.finish();
                     return Poll::Ready(None);
@@ -196,19 +200,35 @@ impl Relay {
         }
     }
 
+    fn hear(&mut self, chunk: &Bytes) {
+        match &mut self.ear {
+            Ear::Deaf => {}
+            Ear::Document(document) => document.push(chunk),
+            Ear::Events { ending, .. } => {
+                if ending.push(chunk) == Heard::Error {
+                    self.hear_error(chunk);
+                }
+            }
+        }
+    }
+
     /// The last event has passed: what the connection does behind it changes nothing.
     fn has_said_all(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.verdict() == Verdict::Whole)
+        matches!(&self.ear, Ear::Events { ending, .. } if ending.verdict() == Verdict::Whole)
     }
 
     /// Whether the bytes may end here. Where an upstream leaves `[DONE]` out, a choice that said why
     /// it stopped and an end that was announced will do; an end that could be a cut will not.
     fn is_whole(&self) -> bool {
-        self.ending.as_ref().is_none_or(|ending| match ending.verdict() {
-            Verdict::Whole => true,
-            Verdict::Stopped => self.framed,
-            Verdict::Cut => false,
-        })
+        match &self.ear {
+            Ear::Deaf => true,
+            Ear::Document(document) => !document.is_open(),
+            Ear::Events { ending, framed } => match ending.verdict() {
+                Verdict::Whole => true,
+                Verdict::Stopped => *framed,
+                Verdict::Cut => false,
+            },
+        }
     }
 
     /// The upstream has told the caller of an error in the middle of a stream. It is passed on as it
@@ -250,7 +270,7 @@ impl Relay {
         self.guard.complete();
     }
 
-    fn fail(&mut self, broken: &Broken) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
+    fn fail(&mut self, broken: &Broken, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
         let (kind, code, message) = broken.told();
         let attempt = self.attempt.take();
         if let (Some(attempt), Broken::Upstream(_) | Broken::Unfinished) = (attempt, broken) {
@@ -260,8 +280,10 @@ impl Relay {
         }
         self.guard.truncated(code);
         if !self.events {
+            // What came so far goes out before the abort, the head at least.
             self.state = State::Failed;
-            return Poll::Ready(Some(Err(StreamBroken)));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         self.state = State::Flushing;
         let public = Public { code, message: message.to_owned(), ..Public::default() };
@@ -276,7 +298,7 @@ impl Broken {
         match self {
             Self::Upstream(fault) => fault_told(fault),
             Self::Unfinished => {
-                (Kind::Broken, "upstream_truncated", "the upstream ended the stream without its last event")
+                (Kind::Broken, "upstream_truncated", "the upstream ended its answer before it was whole")
             }
             Self::Stopping => (Kind::Overloaded, "gateway_stopping", "the gateway is being stopped"),
         }

@@ -1,4 +1,5 @@
 //! Bytes to events, sans-IO: one file per framing.
 
+pub mod document;
 pub mod ending;
 pub mod sse;

@@ -5,8 +5,14 @@
 
 pub mod client;
 pub mod gateway;
+pub mod impair;
 pub mod keys;
 pub mod needs;
 pub mod source;
 pub mod strace;
 pub mod upstream;
+
+/// `KEYWAY_LONG=1`: counts of a night instead of counts of a minute.
+pub fn is_long() -> bool {
+    std::env::var_os("KEYWAY_LONG").is_some_and(|value| value == "1")
+}

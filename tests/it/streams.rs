@@ -1,0 +1,229 @@
+//! What a caller gets when an upstream breaks: at every byte, in every framing, by every kind of end.
+//!
+//! The rule under test: a whole answer, or another upstream's, or what came so far with an error event
+//! and an aborted body. Never a clean end of something that is not whole.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::support::client::{self, open};
+use crate::support::gateway::Gateway;
+use crate::support::impair::{Fault, Framing, Impair, Recording};
+use crate::support::is_long;
+use crate::support::upstream::{Answer, Upstream};
+
+const CHAT: &str = "/v1/chat/completions";
+const RESPONSES: &str = "/v1/responses";
+/// Requests under way at once.
+const AT_ONCE: usize = 12;
+
+const CHAT_STREAM: &str = ": warming up\n\ndata: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"},\"finish_reason\":null}]}\n\n\
+    data: {\"choices\":[{\"delta\":{\"content\":\"péché ☃ 𝄞\"}}]}\n\n\
+    data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+    data: {\"choices\":[],\"usage\":{\"total_tokens\":9}}\n\n\
+    data: [DONE]\n\n";
+
+const RESPONSES_STREAM: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"error\":null}}\n\n\
+    event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"né response.completed\"}\n\n\
+    event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[]}}\n\n";
+
+const CHAT_JSON: &str =
+    "{\"id\":\"c\",\"choices\":[{\"message\":{\"content\":\"a } \\\" ] é\"},\"finish_reason\":\"stop\"}]}\n";
+
+fn recordings() -> Vec<Recording> {
+    let done = |body: &str| body.find("[DONE]").unwrap() + "[DONE]".len();
+    let crlf = CHAT_STREAM.replace('\n', "\r\n");
+    let mut all = vec![
+        Recording::events("chat", CHAT, CHAT_STREAM, done(CHAT_STREAM)),
+        // The event is whole with its empty line.
+        Recording::events("responses", RESPONSES, RESPONSES_STREAM, RESPONSES_STREAM.len()),
+        Recording::json("json", CHAT, CHAT_JSON),
+        Recording::events("chat, CRLF", CHAT, &crlf, done(&crlf)),
+    ];
+    // A comment alone is no event.
+    for recording in all.iter_mut().filter(|recording| recording.body.starts_with(':')) {
+        let comment = recording.body.find("data:").unwrap();
+        let rest = Recording::events("", "", &recording.body[comment..], 0);
+        recording.first_event = comment + rest.first_event;
+    }
+    all
+}
+
+/// `up`: a key and an origin for each lane. `good`: an upstream that answers.
+fn gateway(impair: &Impair, good: &Upstream, lanes: usize) -> Gateway {
+    Gateway::start(format!(
+        r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "observability": {{"access_log": false}}, "providers": {{
+          "up": {{"custom_provider_config": {{"base_provider_type": "openai"}},
+                  "network_config": {{"base_url": "{}", "stream_idle_timeout_in_seconds": 1}}, "keys": [{}]}},
+          "good": {{"custom_provider_config": {{"base_provider_type": "openai", "is_key_less": true}},
+                    "network_config": {{"base_url": "{}"}}}}}}}}"#,
+        impair.base(0),
+        impair.keys(lanes),
+        good.base()
+    ))
+}
+
+fn good() -> Upstream {
+    Upstream::start(|seen| match seen.json()["stream"].as_bool() {
+        Some(true) => Answer::events(["event: response.completed\ndata: {\"good\":1}\n\ndata: [DONE]\n\n"]),
+        _ => Answer::json(200, "{\"good\":1}"),
+    })
+}
+
+/// What one caller got.
+struct Got {
+    status: u16,
+    provider: String,
+    body: Vec<u8>,
+    /// The body came to its proper end.
+    clean: bool,
+}
+
+async fn ask(url: String, lane: usize, stream: bool, what: &str) -> Got {
+    let body = format!(
+        r#"{{"model":"up/m{lane}","fallbacks":["good/m"],"stream":{stream},"user":"{what}","messages":[],"input":"x"}}"#
+    );
+    let mut answer = open(client::json_request(&url, body)).await;
+    let provider = answer.headers.get("x-keyway-provider").map_or("", |value| value.to_str().unwrap()).to_owned();
+    let mut body = Vec::new();
+    let clean = loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    Got { status: answer.status.as_u16(), provider, body, clean }
+}
+
+/// What must be true of an answer of which `held` bytes of the body reached the gateway. `all`: the
+/// connection brought everything, its own end included.
+fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &Got) -> Result<&'static str, String> {
+    let body = recording.body.as_bytes();
+    let text = String::from_utf8_lossy(&got.body);
+    let fail =
+        |why: &str| Err(format!("{why}; status {}, from {:?}, clean {}: {text}", got.status, got.provider, got.clean));
+    if got.status != 200 {
+        return fail("not answered");
+    }
+    if held < recording.first_event {
+        let retried = got.provider == "good" && got.clean && text.contains("good");
+        return if retried { Ok("retried") } else { fail("nothing had gone out: another upstream answers") };
+    }
+    if got.provider != "up" {
+        return fail("a second attempt after the first byte");
+    }
+    let whole = if recording.is_stream() || framing == Framing::Close { held >= recording.whole } else { all };
+    if whole {
+        return if got.clean && got.body == body[..held] {
+            Ok("whole")
+        } else {
+            fail("whole, and not passed on as such")
+        };
+    }
+    if got.clean {
+        return fail("a cut answer ended cleanly");
+    }
+    let Some(behind) = got.body.strip_prefix(&body[..held]) else { return fail("other bytes than those that came") };
+    let event = String::from_utf8_lossy(behind);
+    let told = event.contains("\"error\"") && event.contains("upstream_") && event.ends_with("\n\n");
+    match (recording.is_stream(), told) {
+        (true, true) => Ok("error event"),
+        (false, _) if behind.is_empty() => Ok("aborted"),
+        _ => fail("the caller was not told in his dialect"),
+    }
+}
+
+/// Runs `cases` side by side: recording, framing, fault, lane. Prints how often each end was seen.
+async fn run(name: &str, gateway: &Gateway, impair: &Impair, cases: Vec<(usize, Framing, Fault)>) {
+    let (at_once, mut tasks) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+    let recordings: Arc<Vec<Recording>> = Arc::new(impair.recordings().to_vec());
+    let count = cases.len();
+    for (lane, (index, framing, fault)) in cases.into_iter().enumerate() {
+        let permit = Arc::clone(&at_once).acquire_owned().await.unwrap();
+        let recordings = Arc::clone(&recordings);
+        let url = gateway.url(recordings[index].path);
+        tasks.spawn(async move {
+            let recording = &recordings[index];
+            let lane = lane % LANES;
+            let got = ask(url, lane, recording.is_stream(), &Impair::asks(index, framing, fault)).await;
+            drop(permit);
+            let wire = recording.wire(framing).len();
+            let verdict = match fault {
+                Fault::Cut(at) | Fault::Stall(at) => {
+                    judge(recording, framing, recording.body_within(framing, at), at == wire, &got)
+                }
+                Fault::Nothing | Fault::Drip(_) => judge(recording, framing, recording.body.len(), true, &got),
+                // A reset may overtake what was sent before it: any prefix may have arrived.
+                Fault::Reset(at) => (0..=at)
+                    .rev()
+                    .map(|at| judge(recording, framing, recording.body_within(framing, at), at == wire, &got))
+                    .find(Result::is_ok)
+                    .unwrap_or_else(|| Err(format!("nothing explains {:?}", String::from_utf8_lossy(&got.body)))),
+            };
+            verdict.map_err(|why| format!("{} {framing:?} {fault:?}: {why}", recording.name))
+        });
+    }
+    let (mut ends, mut wrong) = (std::collections::BTreeMap::<&str, usize>::new(), Vec::new());
+    while let Some(verdict) = tasks.join_next().await {
+        match verdict.unwrap() {
+            Ok(end) => *ends.entry(end).or_default() += 1,
+            Err(why) => wrong.push(why),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(5)].join("\n"));
+    println!("{name}: {count} answers, {ends:?}");
+}
+
+/// More lanes than a health window has failures for; every try of a round has one of its own.
+const LANES: usize = 1500;
+
+#[tokio::test]
+async fn cut_after_every_byte() {
+    let (impair, good) = (Impair::start(recordings()), good());
+    let framings = [Framing::Length, Framing::Chunked(40), Framing::Close, Framing::Chunked(7)];
+    let framings = if is_long() { &framings[..] } else { &framings[..3] };
+    for (index, recording) in impair.recordings().iter().enumerate() {
+        if index > 2 && !is_long() {
+            continue;
+        }
+        for framing in framings {
+            // A gateway of its own: no lane is used twice.
+            let gateway = gateway(&impair, &good, LANES);
+            let wire = recording.wire(*framing).len();
+            assert!(wire < LANES, "{wire}");
+            let cases = (0..=wire).map(|at| (index, *framing, Fault::Cut(at))).collect();
+            run(&format!("{} {framing:?}, cut", recording.name), &gateway, &impair, cases).await;
+            if is_long() {
+                let gateway = self::gateway(&impair, &good, LANES);
+                let cases = (0..=wire).map(|at| (index, *framing, Fault::Reset(at))).collect();
+                run(&format!("{} {framing:?}, reset", recording.name), &gateway, &impair, cases).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn reset_stalled_dripped() {
+    let (impair, good) = (Impair::start(recordings()), good());
+    let gateway = gateway(&impair, &good, LANES);
+    let step = if is_long() { 1 } else { 29 };
+    let mut cases = Vec::new();
+    for (index, recording) in impair.recordings().iter().enumerate() {
+        for framing in [Framing::Length, Framing::Chunked(11), Framing::Close] {
+            let wire = recording.wire(framing);
+            cases.extend((0..wire.len()).step_by(step).map(|at| (index, framing, Fault::Reset(at))));
+            // Every way of splitting characters, line ends and chunk heads is among these.
+            cases.extend([1, 2, 3, 7].map(|size| (index, framing, Fault::Drip(size))));
+            cases.push((index, framing, Fault::Nothing));
+        }
+        // In the head a stall is the first-byte deadline's, of ten minutes; behind it each takes a second.
+        let head = recording.wire(Framing::Length).len() - recording.body.len();
+        let after = [recording.first_event, recording.first_event + 1, recording.body.len() - 20];
+        cases.extend(after.map(|at| (index, Framing::Length, Fault::Stall(head + at))));
+    }
+    cases.truncate(LANES);
+    run("reset, stalled, dripped", &gateway, &impair, cases).await;
+}
