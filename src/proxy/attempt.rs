@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, response};
 
-use super::guard::{AttemptGuard, RequestGuard};
+use super::guard::{AttemptGuard, BODY_BROKEN, RequestGuard};
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
 use super::peek::{self, Lost, Opened, Sight};
@@ -310,7 +310,7 @@ fn send_error(error: SendError) -> GatewayError {
             return GatewayError { source: error.source, ..refusal.retry_after(OVERLOAD_RETRY_AFTER) };
         }
         SendFault::RequestBody => {
-            let refusal = GatewayError::caller(Kind::BadRequest, "broken_request", "the request body broke off");
+            let refusal = GatewayError::caller(Kind::BadRequest, BODY_BROKEN, "the request body broke off");
             return GatewayError { sent: error.sent, source: error.source, ..refusal };
         }
     };

@@ -22,6 +22,9 @@ use crate::telemetry::access::STATUS_CALLER_LEFT;
 use crate::telemetry::{AccessLine, AttemptOutcome, Outcome};
 use crate::ticks::Ticks;
 
+/// Code of a request whose body broke off: there is nobody left to be refused.
+pub const BODY_BROKEN: &str = "broken_request";
+
 /// One upstream try.
 pub struct AttemptGuard {
     key: Arc<Key>,
@@ -161,6 +164,7 @@ impl RequestGuard {
     pub fn failed(&mut self, error: &GatewayError) {
         self.line.error = error.public.code;
         self.line.outcome = match error.blame {
+            Blame::Caller if error.public.code == BODY_BROKEN => Outcome::CallerLeft,
             Blame::Caller => Outcome::Refused,
             Blame::Upstream => Outcome::UpstreamError,
             Blame::Gateway if error.kind == crate::error::Kind::Internal => Outcome::GatewayError,

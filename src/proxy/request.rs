@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
+use super::guard::BODY_BROKEN;
 use crate::chunks::{Chunks, Edit};
 use crate::dialect::BodyKind;
 use crate::dialect::scan::multipart::{Boundary, FormFault, FormScanner, FormState};
@@ -367,7 +368,7 @@ fn body_error(error: BodyError, limits: &ServerLimits) -> GatewayError {
             "the request body stopped arriving (server.limits.body_timeout_seconds)",
         ),
         BodyError::Broken(source) => {
-            GatewayError::caller(Kind::BadRequest, "broken_request", "the request body broke off").source(source)
+            GatewayError::caller(Kind::BadRequest, BODY_BROKEN, "the request body broke off").source(source)
         }
     }
 }

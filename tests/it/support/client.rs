@@ -162,6 +162,11 @@ impl Raw {
         self.socket.write_all(bytes.as_ref()).await
     }
 
+    /// Sends RST: the connection is gone in both directions.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Sends FIN; the other direction stays open.
     pub async fn half_close(&mut self) {
         let _ = self.socket.shutdown().await;
