@@ -185,7 +185,6 @@ impl Writer {
     /// What is in the file runs.
     fn written(&mut self, built: Built, prepared: PreparedToken, now: Ticks) -> Written {
         self.take_over(built, prepared, now);
-        self.journal.looked(&self.running.seen.view, true);
         // It may refer to files that nobody has watched yet.
         self.follow(now);
         Written { generation: self.journal.store().generation(), changed: true }

@@ -271,6 +271,8 @@ impl Writer {
         self.options.compile.swapped(snapshot, now);
         let outcome = self.journal.applied(&before, snapshot, warnings, self.since(now));
         drop(before);
+        // In the same status: nobody sees a swap that looks like drift.
+        self.journal.looked(&self.running.seen.view, true);
         self.journal.publish();
         // Old listeners close only now: whoever comes in meets the new generation.
         self.options.listeners.commit(prepared);

@@ -31,6 +31,9 @@ pub struct Telling {
     pub listeners: Vec<String>,
     /// Port that somebody else has.
     pub taken: Option<u64>,
+    /// Where to look when listeners move, which is right after a swap, and what was seen there.
+    pub store: Option<Arc<Store>>,
+    pub at_commit: Vec<Arc<Status>>,
 }
 
 impl Told {
@@ -168,7 +171,10 @@ impl ListenerPort for FakeListeners {
 
     fn commit(&mut self, prepared: PreparedToken) {
         let port = prepared.0.downcast::<u64>().unwrap();
-        self.0.with(|told| told.listeners.push(format!("commit {port}")));
+        self.0.with(|told| {
+            told.listeners.push(format!("commit {port}"));
+            told.at_commit.extend(told.store.as_ref().map(|store| store.status()));
+        });
     }
 }
 

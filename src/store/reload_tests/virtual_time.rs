@@ -104,6 +104,20 @@ fn what_failed_for_an_outer_reason_heals_by_itself() {
 }
 
 #[test]
+fn nobody_sees_half_a_swap() {
+    paused(|| async {
+        let scene = Scene::new(&text(1), false);
+        scene.told.with(|told| told.store = Some(scene.store.clone()));
+        scene.disk.put(CONFIG, &text(2));
+        scene.pass(5_000).await;
+        let seen = scene.told.with(|told| told.at_commit.pop()).unwrap();
+        assert_eq!((seen.generation, seen.on_disk_hash), (2, Some(seen.hash)));
+        assert_eq!((seen.drift, seen.stale_since), (false, None));
+        scene.end().await;
+    });
+}
+
+#[test]
 fn a_refused_file_heals_when_the_secret_that_it_names_comes() {
     paused(|| async {
         let scene = Scene::new(&text(1), true);
