@@ -4,7 +4,7 @@
 //! Any moment of a busy gateway, then each system call of a single write. `KEYWAY_LONG=1` kills
 //! 2 000 times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -258,7 +258,8 @@ async fn killed_at_any_moment() {
     }
     for (number, ledger) in ledgers.iter().enumerate() {
         let keys = Keys::of(gateway.base(), PROVIDERS[number % PROVIDERS.len()]);
-        for id in ledger.lock().unwrap().answered.keys().cloned().collect::<BTreeSet<_>>() {
+        let ids: Vec<String> = ledger.lock().unwrap().answered.keys().cloned().collect();
+        for id in ids {
             assert_eq!(keys.delete(&id).await.status, 200);
         }
     }

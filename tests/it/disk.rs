@@ -94,11 +94,15 @@ impl Stand {
         self.try_write(what).await.unwrap_or_else(|why| panic!("{what}: {why}"))
     }
 
-    /// A write under what was attached; then all that must hold, whatever came of it.
+    /// A write under what was attached; then all that must hold, whatever came of it. An error: there
+    /// is nobody any more who could write.
     async fn try_write(&mut self, what: &str) -> Result<Reply, String> {
         let (keys, old) = (keys(&self.gateway), self.weight);
         let (before, generation) = (self.gateway.config(), self.gateway.generation().await);
         let reply = keys.call(Method::PUT, "main", None, &weighing(old + 1)).await?;
+        if reply.status == 503 {
+            return Err(reply.text());
+        }
         let (text, shown) = (self.gateway.config(), keys.get("main").await.json());
         if reply.status == 200 {
             self.weight += 1;

@@ -12,6 +12,7 @@ mod crash;
 mod deadlines;
 mod disk;
 mod dispatch;
+mod edits;
 mod first_event;
 mod git;
 mod import;

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod impair;
 pub mod keys;
 pub mod needs;
+mod process;
 pub mod source;
 pub mod strace;
 pub mod upstream;
