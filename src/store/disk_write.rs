@@ -5,8 +5,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -19,30 +20,36 @@ pub(super) fn create(path: &Path) -> io::Result<Box<dyn NewFile>> {
     // EXCL follows no symbolic link either.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let descriptor = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-    Ok(Box::new(Created(File::from(descriptor))))
+    Ok(Box::new(Created { file: File::from(descriptor), written: 0 }))
 }
 
-struct Created(File);
+struct Created {
+    file: File,
+    written: u64,
+}
 
 impl NewFile for Created {
     fn resemble(&mut self, model: &Path) -> io::Result<()> {
-        let (model, own) = (rustix::fs::stat(model)?, rustix::fs::fstat(&self.0)?);
+        let (model, own) = (rustix::fs::stat(model)?, rustix::fs::fstat(&self.file)?);
         let owner = (model.st_uid != own.st_uid).then(|| rustix::fs::Uid::from_raw(model.st_uid));
         let group = (model.st_gid != own.st_gid).then(|| rustix::fs::Gid::from_raw(model.st_gid));
         if owner.is_some() || group.is_some() {
-            rustix::fs::fchown(&self.0, owner, group)?;
+            rustix::fs::fchown(&self.file, owner, group)?;
         }
         // After the owner: a change of owner takes bits away.
-        rustix::fs::fchmod(&self.0, Mode::from_raw_mode(model.st_mode))?;
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(model.st_mode))?;
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        // By position: nothing else in the process writes so, which lets a tracer tell these apart.
+        self.file.write_all_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 }
 

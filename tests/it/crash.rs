@@ -273,8 +273,17 @@ async fn killed_at_any_moment() {
 }
 
 /// Calls of a write, in their order. What else the thread does with them is killed as well.
-const CALLS: [&str; 8] =
-    ["?open,openat", "fchmod", "write", "fsync", "renameat2", "?unlink,?unlinkat", "linkat", "?mkdir,?mkdirat"];
+const CALLS: [&str; 9] = [
+    "?open,openat",
+    "fchmod",
+    "pwrite64",
+    "write",
+    "fsync",
+    "renameat2",
+    "?unlink,?unlinkat",
+    "linkat",
+    "?mkdir,?mkdirat",
+];
 /// Of one call in one write.
 const OCCURRENCES_MAX: u32 = 20;
 

@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::Reply;
@@ -76,7 +75,7 @@ const CALLS: [(&str, &[&str], Outcome); 9] = [
     ("?unlink,?unlinkat", &["EIO", "EROFS", "EACCES", "EBUSY"], Written),
 ];
 const OPEN: &str = "?open,openat";
-const WRITE: &str = "write";
+const WRITE: &str = "pwrite64";
 /// Used where renameat2 is not there.
 const RENAME: &str = "?rename,?renameat";
 /// Of one call in one write.
@@ -89,20 +88,11 @@ struct Stand {
 }
 
 impl Stand {
-    /// A write that is answered.
+    /// A write under what was attached; then all that must hold, whatever came of it.
     async fn write(&mut self, what: &str) -> Reply {
-        self.try_write(what).await.unwrap_or_else(|why| panic!("{what}: {why}"))
-    }
-
-    /// A write under what was attached; then all that must hold, whatever came of it. An error: there
-    /// is nobody any more who could write.
-    async fn try_write(&mut self, what: &str) -> Result<Reply, String> {
         let (keys, old) = (keys(&self.gateway), self.weight);
         let (before, generation) = (self.gateway.config(), self.gateway.generation().await);
-        let reply = keys.call(Method::PUT, "main", None, &weighing(old + 1)).await?;
-        if reply.status == 503 {
-            return Err(reply.text());
-        }
+        let reply = keys.put("main", &weighing(old + 1)).await;
         let (text, shown) = (self.gateway.config(), keys.get("main").await.json());
         if reply.status == 200 {
             self.weight += 1;
@@ -114,14 +104,7 @@ impl Stand {
             let names_the_file = message.contains(self.gateway.config_path().to_str().unwrap());
             assert!(names_the_file || code(&reply) == "config_on_disk_invalid", "{what}: {message}");
         }
-        Ok(reply)
-    }
-
-    /// Starts it again where a failing `write` was none of a file, but a wake-up that cannot fail.
-    fn revive(&mut self, what: &str) {
-        assert_eq!(self.gateway.wait_exit(), 101, "{what}: {}", self.gateway.output());
-        self.gateway.restart();
-        assert_eq!(self.gateway.config(), with_weight(self.weight), "{what}");
+        reply
     }
 
     /// Nothing is left, nothing is said to be wrong, and the next write works.
@@ -146,24 +129,15 @@ async fn system_calls_fail_one_by_one() {
         for errno in errnos {
             let (mut hit, mut refused) = (0, 0);
             let mut when = 1;
-            // Only the first `write` is one of a file for sure: the others wake threads.
-            while when <= if call == WRITE { 1 } else { OCCURRENCES_MAX } {
+            while when <= OCCURRENCES_MAX {
                 let what = format!("{call} {errno} {when}");
                 let mut rules = vec![format!("{call}:error={errno}:when={when}")];
                 if call == RENAME {
                     rules.push("renameat2:error=ENOSYS".to_owned());
                 }
                 let tracer = strace.attach(stand.gateway.pid(), &rules).unwrap();
-                let reply = stand.try_write(&what).await;
+                let reply = stand.write(&what).await;
                 let tampered = tracer.detach();
-                let reply = match reply {
-                    Ok(reply) => reply,
-                    Err(_) if call == WRITE => {
-                        stand.revive(&what);
-                        continue;
-                    }
-                    Err(why) => panic!("{what}: {why}"),
-                };
                 if reply.status != 200 {
                     let got = (reply.status.as_u16(), code(&reply));
                     // A first look that fails is about the file on disk.
