@@ -314,9 +314,9 @@ impl Script {
         let pause = Duration::from_micros(self.rng.u64(..LIFE_MAX));
         let path = self.gateway.config_path().to_owned();
         let hand = tokio::task::spawn_blocking(move || {
-            std::thread::sleep(pause / 2);
+            std::thread::sleep(pause / 4);
             match turn {
-                0 => exchange(&path, note),
+                0 => exchange(&path, note, pause / 4),
                 1 => Hand::Noted { note, displaced: append(&path, note) },
                 _ => Hand::Nothing,
             }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use http::Method;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -145,8 +146,9 @@ pub fn append(path: &Path, note: u32) -> bool {
 
 /// As an editor that writes beside and renames, with the difference that this one looks at what it
 /// has displaced.
-pub fn exchange(path: &Path, weight: u32) -> Hand {
+pub fn exchange(path: &Path, weight: u32, thinking: Duration) -> Hand {
     let text = std::fs::read_to_string(path).unwrap();
+    std::thread::sleep(thinking);
     let (next, new) = (path.with_file_name("by-hand.json"), by_hand(&text, weight));
     std::fs::write(&next, &new).unwrap();
     renameat_with(CWD, &next, CWD, path, RenameFlags::EXCHANGE).unwrap();
