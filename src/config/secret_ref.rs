@@ -103,7 +103,9 @@ impl FromConfig for SecretRef {
             Kind::Object(members) => members.iter().all(|m| match &m.value.kind {
                 Kind::Null => SecretObject::MEMBERS.contains(&&*m.name),
                 Kind::Bool(false) => &*m.name == "from_env",
-                Kind::Text(text) if text.is_empty() => SecretObject::MEMBERS.contains(&&*m.name),
+                Kind::Text(text) if text.is_empty() => {
+                    SecretObject::MEMBERS.contains(&&*m.name) && &*m.name != "from_env"
+                }
                 Kind::Text(text) => &*m.name == "type" && &**text == "plain_text",
                 _ => false,
             }),
@@ -280,6 +282,8 @@ mod tests {
             (r#"{"extra":""}"#, Err(Code::UnknownMember)),
             (r#"{"value":1}"#, Err(Code::WrongType)),
             (r#"{"value":false}"#, Err(Code::WrongType)),
+            (r#"{"value":"","env_var":false,"from_env":false}"#, Err(Code::WrongType)),
+            (r#"{"value":"","from_env":""}"#, Err(Code::WrongType)),
             (r#"{"type":"service_account","private_key":"x"}"#, Err(Code::UnknownMember)),
             (r#""sealed:v2:x""#, Err(Code::BadValue)),
             (r#""sealed:v1:""#, Err(Code::BadValue)),
