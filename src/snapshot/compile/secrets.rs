@@ -153,11 +153,11 @@ impl Compiler<'_> {
         found.ok()
     }
 
-    /// A value that is there and of no use: the author's mistake where it is written out, else the
-    /// environment's, which must not stop the other keys.
+    /// A value that is there and of no use: the author's mistake where it is written out, sealed or
+    /// not, else the environment's, which must not stop the other keys.
     pub(super) fn unusable(&mut self, reference: &SecretRef, pointer: &str, what: String) -> Unready {
         let unready = Unready::Incomplete { what: what.clone() };
-        if matches!(reference, SecretRef::Literal(_)) {
+        if matches!(reference, SecretRef::Literal(_) | SecretRef::Sealed(_)) {
             self.problems.error(Code::BadValue, pointer, what);
         } else {
             self.soft(Code::BadValue, pointer, format!("what the reference stands for: {what}"));
@@ -226,6 +226,11 @@ impl Compiler<'_> {
     /// PEM of one or more certificates.
     pub(super) fn certificates(&mut self, reference: &SecretRef, pointer: &str) -> Result<Arc<str>, Unready> {
         let secret = self.look(reference, pointer)?;
+        // It would be shown with the settings of the provider, for certificates are no secret.
+        if secret.expose().contains("PRIVATE KEY-----") {
+            let what = "a private key does not belong here, certificates alone do";
+            return Err(self.unusable(reference, pointer, what.to_owned()));
+        }
         match check_certificates(&secret) {
             Ok(()) => Ok(secret.expose().into()),
             Err(what) => Err(self.unusable(reference, pointer, what.to_owned())),

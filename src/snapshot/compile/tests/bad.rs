@@ -264,6 +264,16 @@ fn network() {
         "\"keys\": [{\"value\": \"env.KEY\"}], \"network_config\": {\"insecure_skip_verify\": true, \"ca_cert_pem\": \"no pem\"}",
     );
     assert!(world.problems(&both).contains(&"E conflict /providers/groq/network_config/ca_cert_pem".to_owned()));
+    let made = rcgen::generate_simple_self_signed(vec!["ca.example".to_owned()]).expect("a certificate");
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    for (pem, expected) in
+        [(certificate.clone(), 0), (format!("{key}{certificate}"), 1), (format!("{certificate}{key}"), 1)]
+    {
+        let members = serde_json::json!({"keys": [{"value": "env.KEY"}], "network_config": {"ca_cert_pem": pem}});
+        let text = serde_json::json!({"providers": {"groq": members}}).to_string();
+        let problems = world.problems(&text);
+        assert_eq!(problems.len(), expected, "{problems:?}");
+    }
 }
 
 #[test]

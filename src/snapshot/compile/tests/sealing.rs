@@ -132,6 +132,9 @@ fn sealed_values_open_by_the_key_that_there_is() {
     assert_ne!(world.load(&plain).0.expect("compiles").fingerprint, found);
     world.set("SEAL", LONG);
     assert_eq!(state(&world, &given, "a"), "ready");
+    // One that opens and is of no use is its author's mistake, as if it were written out.
+    world.set("SHORT", "two words\n");
+    assert_eq!(world.problems(&plain)[..1], ["E bad_value /providers/openai/keys/1/value"]);
 }
 
 #[test]
