@@ -70,8 +70,8 @@ pub fn is_mask_shaped(text: &str) -> bool {
     if lower == "<redacted>" || lower == "[redacted]" {
         return true;
     }
-    chars.len() == MASK_EDGE_CHARS * 2 + MASK_FILL_CHARS
-        && chars.iter().skip(MASK_EDGE_CHARS).take(MASK_FILL_CHARS).all(|c| *c == '*')
+    // A mask that lost an end on its way through a clipboard or a form is one still.
+    chars.split(|c| *c != '*').any(|stars| stars.len() >= MASK_SHORT_CHARS)
 }
 
 #[cfg(test)]
@@ -103,7 +103,11 @@ mod tests {
         for text in ["*", "****", "<REDACTED>", "<redacted>", "[REDACTED]"] {
             assert!(is_mask_shaped(text), "{text}");
         }
-        for text in ["", "sk-****", "a*", "redacted"] {
+        for (head, stars, tail) in [(4, 24, 4), (3, 24, 4), (4, 24, 0), (0, 24, 4), (4, 20, 4), (4, 8, 4), (12, 8, 0)] {
+            let text = format!("{}{}{}", "a".repeat(head), "*".repeat(stars), "z".repeat(tail));
+            assert!(is_mask_shaped(&text), "{text}");
+        }
+        for text in ["", "sk-****", "a*", "redacted", "a*******z*******"] {
             assert!(!is_mask_shaped(text), "{text}");
         }
     }
