@@ -198,7 +198,10 @@ impl Slot {
                     "this is not the mask of the stored value; send the secret itself, or leave the field out";
                 return Err(invalid("mask_mismatch", &self.field, message));
             }
-            (Incoming::Given(_), Some(set)) if sent.map(SecretRef::canon) == Some(SecretRef::canon(set)) => {}
+            (Incoming::Given(reference), Some(set)) if sent.map(SecretRef::canon) == Some(SecretRef::canon(set)) => {
+                // Who repeats a reference has shown that he read it, not that he knows the secret.
+                out.kept |= self.role == Role::Credential && !matches!(reference, SecretRef::Literal(_));
+            }
             (Incoming::Given(reference), _) => {
                 let Some(sent) = sent else { return Ok(()) };
                 let value = admitted(&reference, sent, self.role, &self.field, ground)?;
