@@ -184,7 +184,14 @@ fn described(row: &AdminRow) -> Value {
     let captures: Vec<&str> = row.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')).collect();
     let mut parameters: Vec<Value> = captures
         .iter()
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
+        .map(|name| {
+            let (pattern, example) = match *name {
+                "provider" => ("^[A-Za-z0-9._-]{1,64}$", first_provider()),
+                _ => ("^[A-Za-z0-9._:@-]{1,128}$", "main"),
+            };
+            let schema = json!({"type": "string", "pattern": pattern});
+            json!({"name": name, "in": "path", "required": true, "schema": schema, "example": example})
+        })
         .collect();
     parameters.extend(query.iter().map(|(name, required, text)| {
         let schema = json!({"type": "string", "minLength": u8::from(*required)});
@@ -207,7 +214,7 @@ fn described(row: &AdminRow) -> Value {
             members.insert("parameters".to_owned(), parameters.into());
         }
         if let Some(name) = body {
-            let content = json!({"application/json": {"schema": reference(name)}});
+            let content = json!({"application/json": {"schema": reference(name), "example": example(name)}});
             members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
         }
     }
@@ -251,6 +258,26 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
 
 fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// A body as a client may send it.
+fn example(name: &str) -> Value {
+    match name {
+        "Key" => json!({"name": "team-a", "value": "env.OPENAI_API_KEY", "models": ["*"], "weight": 1}),
+        "NewProvider" => json!({
+            "provider": "my-vllm",
+            "custom_provider_config": {"base_provider_type": first_provider()},
+            "network_config": {"base_url": "https://vllm.example"},
+            "keys": [{"name": "team-a", "value": "env.VLLM_API_KEY"}],
+        }),
+        "ProviderSettings" => json!({"network_config": {"connect_timeout_in_seconds": 5}}),
+        _ => json!({"providers": {first_provider(): {"keys": [{"value": "env.OPENAI_API_KEY"}]}}}),
+    }
+}
+
+/// The one that everybody knows: the catalogue begins with it.
+fn first_provider() -> &'static str {
+    crate::provider::rows().first().map_or("", |row| row.id)
 }
 
 /// Components: those of the file's schema that bodies use, and the shapes of answers.
