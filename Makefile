@@ -38,14 +38,17 @@ test: tools ## everything: unit, integration, documentation and SDK tests
 # The clients of the SDK tests. A missing interpreter is not an error here: the test that needs it
 # says so, and fails when KEYWAY_REQUIRE_ALL=1.
 .PHONY: tools
-tools: $(CACHE)/venv/.installed $(CACHE)/node/.installed $(CACHE)/strace/.installed ## install the official SDKs and strace into ./.cache
+tools: $(CACHE)/venv/.installed $(CACHE)/contract/.installed $(CACHE)/node/.installed $(CACHE)/strace/.installed ## install the official SDKs, schemathesis and strace into ./.cache
 
+# Two installations: what the one needs is not what the other is pinned to.
 $(CACHE)/venv/.installed: tests/sdk/python/requirements.txt
-	@if ! command -v python3 >/dev/null; then echo 'not installed: the Python SDKs need python3'; exit 0; fi; \
+$(CACHE)/contract/.installed: tests/contract/requirements.txt
+$(CACHE)/venv/.installed $(CACHE)/contract/.installed:
+	@if ! command -v python3 >/dev/null; then echo 'not installed: $< needs python3'; exit 0; fi; \
 	rm -rf '$(@D)'; \
 	{ python3 -m venv '$(@D)' \
 	  && PIP_CACHE_DIR='$(CACHE)/pip' '$(@D)/bin/python' -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<; \
-	} || { echo 'not installed: the Python SDKs (see above)'; rm -rf '$(@D)'; exit 0; }; \
+	} || { echo 'not installed: $< (see above)'; rm -rf '$(@D)'; exit 0; }; \
 	touch '$@'
 
 $(CACHE)/node/.installed: tests/sdk/node/package.json tests/sdk/node/package-lock.json

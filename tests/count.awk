@@ -14,7 +14,7 @@
     sdk = sdk sprintf(", %s sdk %d passed %d failed", substr($2, 1, length($2) - 1), $3, $5)
 }
 
-/^(sdk [a-z]+: )?not run: / { not_run++ }
+/^((sdk [a-z]+|contract): )?not run: / { not_run++ }
 
 END {
     printf "%d passed, %d failed, %d ignored in %d harnesses%s", passed, failed, ignored, harnesses, sdk

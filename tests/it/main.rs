@@ -7,21 +7,27 @@
 
 mod architecture;
 mod attempts;
+mod canary;
 mod cli;
+mod contract;
 mod crash;
 mod deadlines;
 mod disk;
 mod dispatch;
+mod doors;
 mod edits;
 mod first_event;
 mod git;
 mod import;
 mod leaving;
 mod management;
+mod masks;
+mod problems;
 mod projects;
 mod readme;
 mod relay;
 mod reload;
+mod round_trip;
 mod sdk;
 mod seal;
 mod server;

@@ -5,13 +5,12 @@
 //! missing the test says so and passes, unless KEYWAY_REQUIRE_ALL=1.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::support::gateway::{Gateway, Mock};
-use crate::support::needs::{not_run, say};
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::support::needs::say;
+use crate::support::suite::{ROOT, finish, installed, number_before};
 
 /// A suite takes seconds; what hangs is ended and shown.
 const SUITE_MAX: Duration = Duration::from_secs(240);
@@ -22,7 +21,7 @@ const PROJECT_KEY: &str = "mlx_sk_00000000000000000000000000000000000001LhBG1";
 #[test]
 fn python() {
     let interpreter = Path::new(ROOT).join(".cache/venv/bin/python");
-    if !installed("python", &interpreter, ".cache/venv/.installed", "python3") {
+    if !installed("sdk python", &interpreter, ".cache/venv/.installed", "python3") {
         return;
     }
     let mut command = Command::new(interpreter);
@@ -37,7 +36,7 @@ fn python() {
 #[test]
 fn node() {
     let installation = Path::new(ROOT).join(".cache/node/node_modules");
-    if !installed("node", &installation, ".cache/node/.installed", "node and npm") {
+    if !installed("sdk node", &installation, ".cache/node/.installed", "node and npm") {
         return;
     }
     let mut command = Command::new("node");
@@ -90,7 +89,6 @@ impl Stage {
 
     /// Runs a suite to its end: whether it passed, and what it printed.
     fn run(&self, command: &mut Command) -> (bool, String) {
-        command.current_dir(ROOT);
         command.env("KEYWAY_TCP_URL", self.tcp.base());
         command.env("KEYWAY_EMBEDDED_URL", self.embedded.base());
         command.env("KEYWAY_PROJECT_URL", self.project.base());
@@ -100,36 +98,8 @@ impl Stage {
         for name in ["OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
-        let mut output = tempfile::tempfile().unwrap();
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let started = Instant::now();
-        let ok = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status.success();
-            }
-            if started.elapsed() > SUITE_MAX {
-                let _ = child.kill();
-                let _ = child.wait();
-                break false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let mut text = String::new();
-        std::io::Seek::rewind(&mut output).unwrap();
-        std::io::Read::read_to_string(&mut output, &mut text).unwrap();
-        (ok, text)
+        finish(command, SUITE_MAX)
     }
-}
-
-/// False when the clients are not there, which only KEYWAY_REQUIRE_ALL=1 makes a failure.
-#[track_caller]
-fn installed(language: &str, file: &Path, stamp: &str, needs: &str) -> bool {
-    if file.exists() && Path::new(ROOT).join(stamp).exists() {
-        return true;
-    }
-    not_run(&format!("sdk {language}: not run: needs {needs} and `make tools`"));
-    false
 }
 
 #[track_caller]
@@ -137,10 +107,4 @@ fn report(language: &str, ok: bool, passed: usize, failed: usize, output: &str) 
     say(&format!("sdk {language}: {passed} passed, {failed} failed"));
     assert!(ok && failed == 0, "the {language} suite failed:\n{output}");
     assert!(passed > 20, "the {language} suite ran {passed} tests:\n{output}");
-}
-
-/// The number before `word`, 0 when it is not there.
-fn number_before(line: &str, word: &str) -> usize {
-    let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-    words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
+pub mod canaries;
 pub mod client;
 pub mod gateway;
 pub mod impair;
@@ -11,6 +12,7 @@ pub mod needs;
 mod process;
 pub mod source;
 pub mod strace;
+pub mod suite;
 pub mod upstream;
 
 /// `KEYWAY_LONG=1`: counts of a night instead of counts of a minute.
