@@ -356,3 +356,7 @@ pub const BODY_MEMORY_SHARE: u64 = 4;
 pub const BODY_UNCOUNTED_BYTES: u64 = 16 * 1024;
 /// Steps in which a body takes its share, so that workers seldom meet at the counter.
 pub const BODY_SHARE_STEP_BYTES: u64 = 64 * 1024;
+/// How often a worker makes the allocator look for memory to give back.
+pub const MEMORY_RETURN_INTERVAL: Duration = Duration::from_secs(5);
+/// Large enough to be a piece of its own for the allocator; none of it is touched.
+pub const MEMORY_RETURN_BYTES: usize = 4 * 1024 * 1024;

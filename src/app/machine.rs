@@ -1,20 +1,25 @@
-//! What the machine allows this process: memory and descriptors. Read once, at the start.
+//! What the machine allows this process, memory and descriptors, read once at the start; and what the
+//! process gives back of it.
 //!
-//! A container's limit is that of its cgroup or of any one above it (v1 and v2); without one it is the
-//! memory of the machine. What cannot be read is taken for "no limit", never for "none allowed".
+//! A container's limit is that of its cgroup or of any one above it (v1 and v2); `ulimit -d` and the
+//! memory of the machine count as well. What cannot be read is taken for "no limit", never for "none allowed".
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::limits::{BODY_MEMORY_SHARE, CONNECTIONS_SMALLEST, DESCRIPTORS_RESERVED};
+use crate::limits::{
+    BODY_MEMORY_SHARE, CONNECTIONS_SMALLEST, DESCRIPTORS_RESERVED, MEMORY_RETURN_BYTES, MEMORY_RETURN_INTERVAL,
+};
 
 /// Bytes that request bodies may hold at once.
 pub fn body_bytes_max() -> u64 {
     let limit = cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
     let machine = memory_total(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
-    [limit, machine].into_iter().flatten().min().map_or(u64::MAX, |bytes| bytes / BODY_MEMORY_SHARE)
+    let process = getrlimit(Resource::Data).current;
+    [limit, machine, process].into_iter().flatten().min().map_or(u64::MAX, |bytes| bytes / BODY_MEMORY_SHARE)
 }
 
 /// Raises the soft limit on descriptors to the hard one and says how many connections of callers fit:
@@ -27,6 +32,22 @@ pub fn connections_possible() -> u64 {
         Err(_) => limit.current,
     };
     descriptors.map_or(u64::MAX, connections_within)
+}
+
+/// Keeps the kernel from joining pages to huge ones: these hold on to memory that was given back, and
+/// after a burst an idle gateway grows to twice its size.
+pub fn keep_pages_small() {
+    // Where the kernel knows no huge pages, there is nothing to keep.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// Makes the allocator give free memory back to the kernel. It does so when a large piece is freed,
+/// and an idle gateway frees none.
+pub async fn give_back_memory() -> Infallible {
+    loop {
+        tokio::time::sleep(MEMORY_RETURN_INTERVAL).await;
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(MEMORY_RETURN_BYTES)));
+    }
 }
 
 fn connections_within(descriptors: u64) -> u64 {

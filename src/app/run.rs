@@ -58,6 +58,7 @@ pub fn run(options: &Options) -> ExitCode {
     };
     log.install();
     panics::install();
+    machine::keep_pages_small();
     match start(options, &log.handle()) {
         Ok(running) => control::until_drained(running),
         Err(Failure::Config(problems)) => {
@@ -252,7 +253,12 @@ fn spawn(
     thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
-            let drained = runtime.block_on(server::serve(Vec::new(), settings, worker, drain, commands));
+            let drained = runtime.block_on(async {
+                tokio::select! {
+                    drained = server::serve(Vec::new(), settings, worker, drain, commands) => drained,
+                    never = machine::give_back_memory() => match never {},
+                }
+            });
             // Whoever waits for it has gone when the process ends at once.
             let _ = ended.try_send(());
             drained

@@ -22,6 +22,7 @@ mod import;
 mod leaving;
 mod management;
 mod masks;
+mod overload;
 mod problems;
 mod projects;
 mod readme;

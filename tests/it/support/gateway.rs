@@ -15,6 +15,9 @@ use super::client;
 pub use super::process::BINARY;
 use super::process::{Process, Recipe, START_MAX, command, exit_code};
 
+/// Of `/proc/*/stat`; Linux has had no other value in user space for twenty years.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// How a gateway is to be started.
 pub struct Launch {
     config: String,
@@ -48,6 +51,13 @@ impl Launch {
     /// Starts it as the last arguments of another command, which is expected to `exec` them.
     pub fn through(mut self, command: &[&str]) -> Self {
         self.recipe.through = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A command of the shell that is run first, in the same process: `ulimit -n 64`.
+    pub fn under(mut self, command: &str) -> Self {
+        self.recipe.through =
+            ["/bin/sh", "-c", &format!("{command} && exec \"$0\" \"$@\"")].map(str::to_owned).to_vec();
         self
     }
 
@@ -175,6 +185,21 @@ impl Gateway {
         let state = names(&folder.join(".keyway"));
         all.extend(state.into_iter().filter(|name| !matches!(&**name, ".gitignore" | "sealing.key")));
         all
+    }
+
+    /// Memory in use, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// Time on the processor since the start.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
     /// Puts another config in place by rename, the way careful editors write.
