@@ -360,3 +360,6 @@ pub const BODY_SHARE_STEP_BYTES: u64 = 64 * 1024;
 pub const MEMORY_RETURN_INTERVAL: Duration = Duration::from_secs(5);
 /// Large enough to be a piece of its own for the allocator; none of it is touched.
 pub const MEMORY_RETURN_BYTES: usize = 4 * 1024 * 1024;
+/// Read buffer of an upstream's connection: what waits here for a caller who does not read. No smaller
+/// than a head may be.
+pub const UPSTREAM_BUFFER_BYTES_MAX: usize = 128 * 1024;

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::body::UpstreamBody;
 use super::gate::Gate;
 use super::io::Io;
-use crate::limits::{LINK_ROUNDS_MAX, UPSTREAM_HEAD_BYTES_MAX};
+use crate::limits::{LINK_ROUNDS_MAX, UPSTREAM_BUFFER_BYTES_MAX, UPSTREAM_HEAD_BYTES_MAX};
 
 /// A deadline passed.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Link {
     /// Makes an HTTP/1.1 connection of a byte stream. Nothing is sent yet.
     pub async fn over(io: Io) -> Result<Box<Self>, hyper::Error> {
         let mut builder = http1::Builder::new();
-        builder.max_header_size(UPSTREAM_HEAD_BYTES_MAX);
+        builder.max_header_size(UPSTREAM_HEAD_BYTES_MAX).max_buf_size(UPSTREAM_BUFFER_BYTES_MAX);
         let (sender, driver) = builder.handshake(io).await?;
         let gate = Arc::new(Gate::default());
         let waker = Waker::from(Arc::clone(&gate));

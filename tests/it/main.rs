@@ -12,6 +12,7 @@ mod cli;
 mod contract;
 mod crash;
 mod deadlines;
+mod descriptors;
 mod disk;
 mod dispatch;
 mod doors;

@@ -125,7 +125,8 @@ pub async fn open(request: Request<Full<Bytes>>) -> Open {
     try_open(request).await.unwrap_or_else(|why| panic!("{why}"))
 }
 
-async fn try_open(request: Request<Full<Bytes>>) -> Result<Open, String> {
+/// As [`open`], where the gateway may close the connection instead.
+pub async fn try_open(request: Request<Full<Bytes>>) -> Result<Open, String> {
     let authority = request.uri().authority().expect("an absolute URL").clone();
     let socket = TcpStream::connect(authority.as_str()).await.map_err(|error| format!("{authority}: {error}"))?;
     let _ = socket.set_nodelay(true);
