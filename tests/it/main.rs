@@ -16,6 +16,7 @@ mod descriptors;
 mod disk;
 mod dispatch;
 mod doors;
+mod drain;
 mod edits;
 mod first_event;
 mod git;
