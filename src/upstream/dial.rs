@@ -219,4 +219,19 @@ mod tests {
         names.forget("localhost", 1);
         assert!(names.known().is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_moved_is_followed() {
+        let names = Names::default();
+        let first = names.resolve("localhost", 1).await.unwrap();
+        tokio::time::advance(DNS_TTL - Duration::from_secs(1)).await;
+        assert!(Arc::ptr_eq(&first, &names.resolve("localhost", 1).await.unwrap()));
+        // As if it had meant another machine.
+        let old: Arc<[SocketAddr]> = Arc::new(["127.9.9.9:1".parse().unwrap()]);
+        let until = names.known().values().next().unwrap().until;
+        names.known().insert((Box::from("localhost"), 1), Known { addresses: old, until });
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let now = names.resolve("localhost", 1).await.unwrap();
+        assert!(now.iter().all(|address| address.ip().is_loopback() && address.to_string() != "127.9.9.9:1"));
+    }
 }

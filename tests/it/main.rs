@@ -25,6 +25,7 @@ mod leaving;
 mod management;
 mod masks;
 mod overload;
+mod pools;
 mod problems;
 mod projects;
 mod readme;
