@@ -17,7 +17,7 @@ mod tls;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -144,6 +144,11 @@ impl Upstream {
             }
             let first_byte = now + timeouts.first_byte;
             match link.exchange(request, first_byte).await {
+                // Nobody asked for it, and what follows is not HTTP: it must not reach a caller.
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    let source = Some("the upstream switches protocols unasked".into());
+                    return Err(SendError { what: SendFault::Broken, sent: Sent::Maybe, source });
+                }
                 Ok(response) => {
                     let (parts, incoming) = response.into_parts();
                     let lease = Lease { link, home };

@@ -20,6 +20,7 @@ mod drain;
 mod edits;
 mod first_event;
 mod git;
+mod hostile;
 mod import;
 mod leaving;
 mod management;

@@ -189,6 +189,17 @@ impl Raw {
         String::from_utf8_lossy(&std::mem::take(&mut self.seen)).into_owned()
     }
 
+    /// Reads until a head has come or the other side closes; returns what came.
+    pub async fn head_or_end(&mut self) -> String {
+        within(PATIENCE, "a head or the end", async {
+            while !contains(&self.seen, b"\r\n\r\n")
+                && matches!(self.socket.read_buf(&mut self.seen).await, Ok(n) if n > 0)
+            {}
+        })
+        .await;
+        String::from_utf8_lossy(&std::mem::take(&mut self.seen)).into_owned()
+    }
+
     /// Reads until the other side closes; returns what came and how long it took.
     pub async fn until_closed(&mut self, at_most: Duration) -> (String, Duration) {
         let started = Instant::now();
