@@ -89,6 +89,8 @@ pub struct Writer {
     looked_at: Ticks,
     /// Who waits for the outcome of a reload.
     waiting: Vec<oneshot::Sender<ReloadOutcome>>,
+    /// What they will be told when the status says the same.
+    outcome: Option<ReloadOutcome>,
     /// A model list came in since the last compile.
     relist: bool,
 }
@@ -145,6 +147,7 @@ impl Writer {
             due: now,
             looked_at: now,
             waiting: Vec::new(),
+            outcome: None,
             relist: false,
         };
         writer.follow(now);
@@ -243,7 +246,7 @@ impl Writer {
         if self.running.is(&built) {
             self.settle.applied();
             let outcome = self.journal.unchanged(self.since(now));
-            self.answer(&outcome);
+            self.outcome = Some(outcome);
             return None;
         }
         let snapshot = &built.compiled.snapshot;
@@ -276,14 +279,14 @@ impl Writer {
         self.journal.publish();
         // Old listeners close only now: whoever comes in meets the new generation.
         self.options.listeners.commit(prepared);
-        self.answer(&outcome);
+        self.outcome = Some(outcome);
     }
 
     fn refuse(&mut self, refused: Refused, now: Ticks) -> Ticks {
         let hash = refused.view.config.as_ref().ok().copied();
         let outcome = self.journal.refused(refused.problems, hash, self.since(now));
         let again = self.settle.refused(refused.view, now);
-        self.answer(&outcome);
+        self.outcome = Some(outcome);
         again
     }
 
@@ -306,13 +309,6 @@ impl Writer {
         }
     }
 
-    fn answer(&mut self, outcome: &ReloadOutcome) {
-        for reply in self.waiting.drain(..) {
-            // Whoever asked may have left.
-            let _left = reply.send(outcome.clone());
-        }
-    }
-
     pub(super) fn follow(&mut self, now: Ticks) -> bool {
         let files = self.files();
         let paths = std::iter::once(self.options.path.as_path()).chain(files.iter().map(PathBuf::as_path));
@@ -322,6 +318,11 @@ impl Writer {
     pub(super) fn publish(&mut self) {
         self.journal.surroundings(self.watch.mode(), self.options.listeners.restart_pending());
         self.journal.publish();
+        let Some(outcome) = self.outcome.take() else { return };
+        for reply in self.waiting.drain(..) {
+            // Whoever asked may have left.
+            let _left = reply.send(outcome.clone());
+        }
     }
 
     fn since(&self, start: Ticks) -> std::time::Duration {

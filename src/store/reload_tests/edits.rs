@@ -367,8 +367,16 @@ fn reload_answers() {
     std::fs::write(&rig.path, text(1)).unwrap();
     assert_eq!(rig.reload().result, ReloadResult::Unchanged);
     assert!(rig.store.status().last_error.is_none());
-    for _ in 0..30 {
-        rig.reload();
+    // Whoever was answered asks for the status next, and is told the same.
+    for round in 0..30 {
+        let good = round % 3 == 0;
+        let content = if good { text(round) } else { format!("{{\"value\": \"{round}\"}}") };
+        std::fs::write(&rig.path, content).unwrap();
+        let (outcome, status) = (rig.reload(), rig.store.status());
+        let expected = if good { ReloadResult::Applied } else { ReloadResult::Refused };
+        assert_eq!((outcome.result, status.generation), (expected, outcome.generation));
+        assert_eq!((status.on_disk_hash, status.drift), (outcome.hash, !good));
+        assert_eq!(status.last_error.as_ref().and_then(|last| last.hash), outcome.hash.filter(|_| !good));
     }
     assert_eq!(rig.store.status().outcomes.len(), crate::limits::RELOAD_OUTCOMES_KEPT);
     rename_over(&rig.path, &text(2));
