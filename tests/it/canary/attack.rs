@@ -324,7 +324,7 @@ fn wrong_providers() -> [Form; 25] {
         |s| json!({"network_config": {"extra_headers": {"not a name": s}}}),
         |s| json!({"network_config": {"extra_headers": {"x-a": s, "X-A": s}}}),
         |s| json!({"network_config": {"extra_headers": {"x-a": format!("{s}\n")}}}),
-        |s| json!({"network_config": {"extra_headers": {"x-a": s}, "max_retries": 3}}),
+        |s| json!({"network_config": {"extra_headers": {"x-a": s}, "max_conns_per_host": 3}}),
         |s| json!({"network_config": {"extra_headers": {"x-a": s}, "max_retries": s}}),
         |s| json!({"network_config": {"ca_cert_pem": s}}),
         |s| json!({"network_config": {"ca_cert_pem": private_key(s)}}),
