@@ -36,6 +36,7 @@ mod round_trip;
 mod sdk;
 mod seal;
 mod server;
+mod slips;
 mod streams;
 mod support;
 mod tools;

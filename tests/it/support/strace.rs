@@ -83,6 +83,18 @@ impl Tracer {
         lines.filter(|line| line.contains("(INJECTED)")).count()
     }
 
+    /// Until strace has printed `text`: `fsync(` when the call begins, `DELAYED` when it has ended and
+    /// the thread is held.
+    pub fn wait_for(mut self, text: &str) -> Self {
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !seen.ends_with(text.as_bytes()) {
+            let read = self.lines.read(&mut byte).unwrap();
+            assert!(read > 0, "strace ended before {text:?}, after {:?}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        self
+    }
+
     fn interrupt(&self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         // It may have ended with the one that it watched.
