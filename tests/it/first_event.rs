@@ -85,7 +85,8 @@ async fn what_a_first_event_says_of_a_key_is_never_relayed() {
 /// Nothing has gone out when an upstream dies with a good head: the author of a chain chose the next.
 #[tokio::test]
 async fn a_death_before_the_first_event_moves_on_to_the_next_target() {
-    let answers: [(&str, fn() -> Answer); 5] = [
+    type Make = fn() -> Answer;
+    let answers: [(&str, Make); 5] = [
         ("a head and nothing", || Answer::events([])),
         ("a comment and the end", || Answer::events([": hello\n\n"])),
         ("half an event and the end", || Answer::events(["data: {\"choices\":"])),

@@ -19,6 +19,7 @@ mod doors;
 mod drain;
 mod edits;
 mod first_event;
+mod framing;
 mod git;
 mod hostile;
 mod import;
