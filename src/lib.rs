@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod base64url;
 pub mod chunks;
 pub mod cli;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod error;
 pub mod hash;
 pub mod health;
 pub mod id;
+pub mod identity;
 pub mod import;
 pub mod limits;
 pub mod mock;

@@ -363,3 +363,37 @@ pub const MEMORY_RETURN_BYTES: usize = 4 * 1024 * 1024;
 /// Read buffer of an upstream's connection: what waits here for a caller who does not read. No smaller
 /// than a head may be.
 pub const UPSTREAM_BUFFER_BYTES_MAX: usize = 128 * 1024;
+// --- Identity ------------------------------------------------------------------------------------
+
+/// Credentials whose tokens are kept; the one that was not asked for longest gives way.
+pub const IDENTITIES_MAX: usize = 4096;
+/// Questions for tokens that wait for the keeper; each is about another credential.
+pub const IDENTITY_QUEUE_MAX: usize = 1024;
+/// Tokens that are fetched at a time.
+pub const IDENTITY_FETCHES_MAX: usize = 16;
+/// One fetch, whatever number of calls it takes.
+pub const IDENTITY_FETCH_MAX: Duration = Duration::from_secs(20);
+/// A request that finds no token waits so long for one.
+pub const IDENTITY_WAIT_MAX: Duration = Duration::from_secs(25);
+/// A token is fetched anew when so much of its life is left, or a quarter where it lives shorter.
+pub const IDENTITY_AHEAD: Duration = Duration::from_secs(300);
+/// A token is not sent in its last moments: the way to the upstream takes time, and clocks differ.
+pub const IDENTITY_MARGIN: Duration = Duration::from_secs(10);
+/// Longest life that is believed; the issuers give an hour to a day.
+pub const IDENTITY_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// After a failed fetch: doubled with each further one, up to the second figure.
+pub const IDENTITY_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+pub const IDENTITY_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Each call to an issuer of tokens.
+pub const IDENTITY_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const IDENTITY_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A machine that has no metadata service does not answer at all.
+pub const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What an issuer answers; the largest thing in it is a token.
+pub const IDENTITY_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Of a token that is sent in a header.
+pub const TOKEN_FETCHED_BYTES_MAX: usize = 16 * 1024;
+/// A clock that is off by less is not what a signature was refused for (AWS takes five minutes).
+pub const CLOCK_SKEW_MIN: Duration = Duration::from_secs(240);
+/// Profiles that one profile leads to by `source_profile`.
+pub const PROFILE_HOPS_MAX: usize = 5;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::run::Running;
 use super::systemd;
@@ -47,11 +48,14 @@ impl Signals {
 /// Serves until a signal, then drains: readiness fails, listeners close, streams finish within
 /// `server.drain_seconds`. A second signal ends the process at once with 128 + its number.
 pub fn until_drained(running: Running) -> ExitCode {
-    let Running { runtime, mut signals, writer, store, commands, inbox, drain, draining, log, workers, mut ended } =
-        running;
+    let Running { runtime, mut signals, writer, store, commands, inbox, keeper, drain, draining, log, .. } = running;
+    let (workers, mut ended) = (running.workers, running.ended);
     runtime.block_on(async move {
         systemd::ready();
         super::run::gather_entropy();
+        // Ends with this block: requests that drain may still need a token.
+        let mut keeping = JoinSet::new();
+        keeping.spawn(keeper.run());
         let mut writing = Box::pin(writer.run(inbox));
         loop {
             tokio::select! {

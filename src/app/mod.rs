@@ -14,6 +14,7 @@ mod run;
 mod seal;
 mod systemd;
 mod worker;
+mod world;
 
 pub use check::{Unreadable, check, compile_file, dry_run, read_text};
 pub use run::{Options, random, run};

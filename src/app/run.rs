@@ -20,12 +20,14 @@ use super::ids::RequestIds;
 use super::listeners::{Announce, Listeners};
 use super::systemd;
 use super::worker::Worker;
+use super::world::Machine;
 use super::{machine, panics};
 use crate::admin::{Admin, Lens};
 use crate::clock::Clock;
 use crate::config::Problems;
 use crate::dispatch::Dice;
 use crate::hash::FingerprintKey;
+use crate::identity::{Identity, Inbox, Keeper};
 use crate::limits::{LISTENER_QUEUE_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
 use crate::mock::{InMemory, Mock, Recording};
 use crate::permit::{Bound, Room};
@@ -97,6 +99,8 @@ pub struct Running {
     pub store: Arc<Store>,
     pub commands: mpsc::Sender<Command>,
     pub inbox: mpsc::Receiver<Command>,
+    /// Fetches tokens, on the control thread.
+    pub keeper: Keeper,
     pub drain: Drain,
     pub draining: Arc<AtomicBool>,
     pub log: LogHandle,
@@ -118,6 +122,7 @@ struct Shared {
     room: Room,
     drain: Drain,
     embedded: Arc<dyn InProcess>,
+    identity: Identity,
     learnt: ModelsListed,
     process: u32,
 }
@@ -146,14 +151,17 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     };
 
     let draining = Arc::new(AtomicBool::new(false));
-    let shared = shared(&store, clock, log, count, &draining, &commands, &random);
+    let (shared, asks) = shared(&store, clock, log, count, &draining, &commands, &random);
+    let machine = Arc::new(Machine::new(clock, FingerprintKey::new(random)));
+    let keeper = Keeper::new(asks, Upstream::new(Tls::new(), Arc::clone(&shared.embedded)), machine);
     let drain = shared.drain.clone();
     let (ended_tx, ended) = mpsc::channel(count);
     let mut workers = Vec::with_capacity(count);
     for (index, receiver) in receivers.into_iter().enumerate() {
         workers.push(spawn(index, &shared, receiver, ended_tx.clone())?);
     }
-    Ok(Running { signals, writer, store, commands, inbox, drain, draining, log: log.clone(), workers, ended, runtime })
+    let log = log.clone();
+    Ok(Running { signals, writer, store, commands, inbox, keeper, drain, draining, log, workers, ended, runtime })
 }
 
 fn shared(
@@ -164,7 +172,8 @@ fn shared(
     draining: &Arc<AtomicBool>,
     commands: &mpsc::Sender<Command>,
     random: &[u8; 32],
-) -> Shared {
+) -> (Shared, Inbox) {
+    let (identity, inbox) = Identity::new();
     let meters = Arc::new(Meters::new(workers, clock.wall()));
     let (in_flight, connections) = (Bound::new(), Bound::new());
     let room = Room::new(machine::body_bytes_max());
@@ -187,7 +196,7 @@ fn shared(
         let _ = lists.try_send(Command::ModelsListed { provider, models });
     });
     let process = random.iter().skip(28).fold(0u32, |number, byte| number << 8 | u32::from(*byte));
-    Shared {
+    let shared = Shared {
         store: Arc::clone(store),
         admin,
         clock,
@@ -199,9 +208,11 @@ fn shared(
         room,
         drain: Drain::new(),
         embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
+        identity,
         learnt,
         process,
-    }
+    };
+    (shared, inbox)
 }
 
 /// The store wants to be told the time, so that its tests may pause it.
@@ -239,6 +250,7 @@ fn spawn(
         access_log: AtomicBool::new(true),
         models: ModelLists::new(Arc::clone(&shared.learnt)),
         room: shared.room.clone(),
+        identity: shared.identity.clone(),
     });
     let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
     let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));

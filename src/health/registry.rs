@@ -178,11 +178,11 @@ mod tests {
         let (a, b) = (ProviderName::new("a"), ProviderName::new("b"));
         assert!(registry.set_listed(&a, vec!["x".into()]));
         assert!(!registry.set_listed(&a, vec!["x".into()]));
-        assert!(registry.set_listed(&a, vec!["y".into()]));
+        assert!(registry.set_listed(&a, vec![Box::from("y")]));
         assert!(registry.set_listed(&b, vec!["z".into(); MODEL_LIST_ENTRIES_MAX + 1]));
         assert_eq!(registry.listed()["b"].len(), MODEL_LIST_ENTRIES_MAX);
         registry.prune([&a], at(0));
         assert_eq!(registry.listed().len(), 1);
-        assert_eq!(*registry.listed()["a"], ["y".into()]);
+        assert_eq!(*registry.listed()["a"], [Box::from("y")]);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ mod chat;
 mod echo;
 mod fault;
 mod form;
+mod issuer;
 mod keep;
 mod media;
 mod openai;
@@ -29,6 +31,7 @@ mod record;
 mod reply;
 mod responses;
 mod vectors;
+mod verify;
 
 pub use body::MockBody;
 pub use fault::Behaviour;
@@ -53,6 +56,7 @@ pub struct Mock {
     open: Arc<AtomicU64>,
     served: AtomicU64,
     kept: keep::Kept,
+    issuers: issuer::Issuers,
     bench: Bytes,
 }
 
@@ -63,6 +67,7 @@ impl Mock {
             open: Arc::default(),
             served: AtomicU64::new(0),
             kept: keep::Kept::default(),
+            issuers: issuer::Issuers::default(),
             bench: chat::canned(fault::BENCH_BYTES),
         }
     }
@@ -95,6 +100,10 @@ impl Mock {
                 stream: call.stream,
                 bytes: call.body.len(),
             });
+        }
+        let now = SystemTime::now();
+        if let Some(reply) = self.issuers.answer(&call, now).or_else(|| verify::refusal(&call, now)) {
+            return reply.plain(open);
         }
         let behaviour = match call.key.as_deref().map_or(Behaviour::Answer, Behaviour::of_key) {
             Behaviour::Answer => call.model.as_deref().map_or(Behaviour::Answer, Behaviour::of_model),
@@ -135,11 +144,12 @@ impl Mock {
         }
     }
 
-    /// `/__mock/requests` and `/__mock/open`, where recording is on.
+    /// `/__mock/requests`, `/__mock/open` and the account that signs, where recording is on.
     fn told(&self, uri: &http::Uri) -> Option<Response<MockBody>> {
         let recorder = self.recorder.as_ref()?;
         let value = match uri.path() {
             "/__mock/open" => serde_json::json!({ "open": self.open() }),
+            "/__mock/google-service-account.json" => self.issuers.account_file()?,
             "/__mock/requests" => {
                 let query = uri.query().unwrap_or_default().as_bytes();
                 let mut pairs = form_urlencoded::parse(query);

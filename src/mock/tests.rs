@@ -67,6 +67,13 @@ fn streamed(mut body: Value) -> Value {
     body
 }
 
+fn with_key(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    request.headers_mut().insert("api-key", HeaderValue::from_static("k"));
+    // Two are one too many.
+    request.headers_mut().remove(AUTHORIZATION);
+    request
+}
+
 #[tokio::test]
 async fn every_path_answers() {
     let mock = Mock::new(Recording::Off);
@@ -75,7 +82,7 @@ async fn every_path_answers() {
         (post("/openai/v1/chat/completions", &chat("m")), "/object", json!("chat.completion")),
         (post("/chat/completions", &chat("m")), "/usage/total_tokens", json!(7)),
         (
-            post("/openai/deployments/dep/chat/completions?api-version=1", &json!({"messages": []})),
+            with_key(post("/openai/deployments/dep/chat/completions?api-version=1", &json!({"messages": []}))),
             "/model",
             json!("dep"),
         ),

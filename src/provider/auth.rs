@@ -1,12 +1,15 @@
 //! How a key is put onto a request head.
 //!
 //! The only place where a key's value becomes header bytes. Refuses a value that a header cannot
-//! carry, and says so without showing it. Token flows (Entra, Google, SigV4) are not here.
+//! carry, and says so without showing it. Tokens are fetched by identity/, signatures made by sigv4.rs.
+
+use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::AuthKind;
+use super::credential::Credential;
 use crate::secret::Secret;
 
 /// A credential compiled into what goes onto a request head.
@@ -17,6 +20,14 @@ pub enum UpstreamAuth {
     Header {
         name: HeaderName,
         value: HeaderValue,
+    },
+    /// A token that is fetched, sent as a bearer.
+    Token(Arc<Credential>),
+    /// The request is signed (AWS SigV4).
+    Signed {
+        credential: Arc<Credential>,
+        region: Box<str>,
+        service: &'static str,
     },
 }
 
@@ -54,8 +65,16 @@ impl UpstreamAuth {
     /// The header that [`Self::apply`] sets.
     pub fn header_name(&self) -> Option<&HeaderName> {
         match self {
-            Self::None => None,
+            Self::None | Self::Token(_) | Self::Signed { .. } => None,
             Self::Header { name, .. } => Some(name),
+        }
+    }
+
+    /// What has to be fetched or computed for each request; `None` where the header is ready.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        match self {
+            Self::None | Self::Header { .. } => None,
+            Self::Token(credential) | Self::Signed { credential, .. } => Some(credential),
         }
     }
 

@@ -64,7 +64,6 @@ pub(super) const ROWS: &[ProviderRow] = &[
         auth: AuthKind::Azure,
         needs_endpoint: true,
         value_optional: true,
-        served: false,
         ..COMMON
     },
     ProviderRow {

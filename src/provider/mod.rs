@@ -5,12 +5,16 @@
 
 pub mod auth;
 mod catalog;
+pub mod credential;
 pub mod fault;
+pub mod place;
 pub mod retry_after;
+pub mod sigv4;
 pub mod url;
 
 pub use auth::UpstreamAuth;
 pub use fault::{classify, error_code};
+pub use place::{Place, Spot};
 pub use retry_after::{retry_after, retry_after_header};
 pub use url::{BaseUrl, path_and_query};
 

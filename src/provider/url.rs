@@ -54,6 +54,23 @@ impl BaseUrl {
     }
 }
 
+impl BaseUrl {
+    /// The same address, with another path between it and its operations.
+    pub fn with_path_below(self, below: &str) -> Self {
+        let base_path = format!("{}{below}", self.root_path).into_boxed_str();
+        Self { base_path, ..self }
+    }
+
+    /// Of a prefix of two words (`/openai/v1`) the first alone may stand at the end of what somebody
+    /// wrote (`https://acme.openai.azure.com/openai`): it is not repeated either.
+    pub fn without_half_of(self, version_prefix: &str) -> Self {
+        let half = version_prefix.rfind('/').and_then(|at| version_prefix.get(..at)).filter(|half| !half.is_empty());
+        let Some(root) = half.and_then(|half| self.root_path.strip_suffix(half)) else { return self };
+        let base_path = format!("{root}{version_prefix}").into_boxed_str();
+        Self { root_path: root.into(), base_path, ..self }
+    }
+}
+
 /// Lower-case host without brackets, and the port if one is written.
 fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     const BAD_HOST: &str = "has a host that is not one";
@@ -242,6 +259,24 @@ mod tests {
         }
         assert!(BaseUrl::parse(&format!("https://{}", "a".repeat(64)), "").is_err());
         assert!(BaseUrl::parse(&format!("https://{}", "a.".repeat(127)), "").is_err());
+    }
+
+    #[test]
+    fn paths_below() {
+        for (text, root) in [
+            ("https://h/openai", ""),
+            ("https://h/openai/v1", ""),
+            ("https://h/x/openai", "/x"),
+            ("https://h/v1", "/v1"),
+            ("https://h", ""),
+        ] {
+            let url = BaseUrl::parse(text, "/openai/v1").unwrap().without_half_of("/openai/v1");
+            assert_eq!((&*url.root_path, &*url.base_path), (root, &*format!("{root}/openai/v1")), "{text}");
+        }
+        let url = BaseUrl::parse("https://h/openai", "/v1").unwrap().without_half_of("/v1");
+        assert_eq!(&*url.root_path, "/openai", "a prefix of one word has no half");
+        let url = BaseUrl::parse("https://h/x", "").unwrap().with_path_below("/v1/projects/p");
+        assert_eq!((&*url.root_path, &*url.base_path), ("/x", "/x/v1/projects/p"));
     }
 
     #[test]

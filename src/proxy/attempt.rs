@@ -17,12 +17,13 @@ use super::peek::{self, Lost, Opened, Sight};
 use super::relay::fault_told;
 use super::request::{Inbound, More};
 use super::shape::Shape;
-use super::{Call, Proxy};
+use super::{Call, Proxy, credential};
+use crate::dialect::Operation;
 use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
 use crate::id::UpstreamModel;
 use crate::limits::{ERROR_BYTES_MAX, OVERLOAD_RETRY_AFTER};
-use crate::provider::{classify, error_code, path_and_query, retry_after, retry_after_header};
+use crate::provider::{Spot, classify, error_code, path_and_query, retry_after, retry_after_header};
 use crate::snapshot::{Key, Ready, Snapshot};
 use crate::telemetry::AttemptOutcome;
 use crate::ticks::Ticks;
@@ -102,7 +103,7 @@ pub async fn run(
                 }
             }
             Ok(answer) => refused(answer, &pick, call.snapshot, &proxy).await,
-            Err(error) => Fault { error: send_error(error), refused: None, until: None },
+            Err(error) => Fault { error, refused: None, until: None },
         };
         let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again };
         let verdict = judge(fault.error.kind, fault.error.sent, &policy);
@@ -166,7 +167,7 @@ impl Fault {
     }
 }
 
-/// Sends the request to one key. The outer error is ours, the inner one the connection's.
+/// Sends the request to one key. The outer error is ours, the inner one the key's or the connection's.
 async fn once(
     proxy: &Proxy,
     inbound: &mut Inbound,
@@ -175,21 +176,30 @@ async fn once(
     more: More,
     snapshot: &Snapshot,
     guard: &mut RequestGuard,
-) -> Result<Result<Answer, SendError>, GatewayError> {
+) -> Result<Result<Answer, GatewayError>, GatewayError> {
     let Ok(ready) = &pick.key.ready else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
     };
     let provider = snapshot.providers.get(pick.provider as usize);
     let over = provider.and_then(|p| p.path_overrides.get(&guard.operation)).map(|path| &**path);
-    let uri = uri(ready, destination, over)?;
-    let Some(body) = inbound.body_for(pick.model.as_ref()) else {
+    let uri = uri(ready, destination, over, guard.operation, pick.model.as_ref())?;
+    let renamed = pick.model.as_ref().and_then(|model| ready.place.model_in_body(model.as_str()));
+    let renamed = renamed.map(UpstreamModel::new);
+    let Some(body) = inbound.body_for(renamed.as_ref().or(pick.model.as_ref())) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
-    let request = assemble(inbound.head(more), ready, destination, uri, body);
+    let mut request = assemble(inbound.head(more), ready, destination, uri, body);
+    if ready.auth.credential().is_some() {
+        // Rare, and its future is large: it must not be carried by every other request.
+        request = match Box::pin(credential::put(proxy, ready, request)).await {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
     let began = Instant::now();
     let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, request).await;
     guard.waited(began.elapsed());
-    Ok(sent)
+    Ok(sent.map_err(send_error))
 }
 
 fn assemble(
@@ -207,10 +217,23 @@ fn assemble(
     request
 }
 
-fn uri(ready: &Ready, destination: &Destination<'_>, over: Option<&str>) -> Result<Uri, GatewayError> {
+fn uri(
+    ready: &Ready,
+    destination: &Destination<'_>,
+    over: Option<&str>,
+    operation: Operation,
+    model: Option<&UpstreamModel>,
+) -> Result<Uri, GatewayError> {
     let path = match over {
         Some(path) => path_and_query(&ready.root_path, path, destination.query),
-        None => path_and_query(&ready.base_path, destination.suffix, destination.query),
+        None => ready.place.path_and_query(&Spot {
+            root_path: &ready.root_path,
+            base_path: &ready.base_path,
+            operation,
+            suffix: destination.suffix,
+            model: model.map(UpstreamModel::as_str),
+            query: destination.query,
+        }),
     };
     path.map(Uri::from)
         .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))
@@ -273,6 +296,7 @@ fn answered_with(
     proxy: &Proxy,
 ) -> Fault {
     let class = classify(pick.key.row, status, code);
+    let class = credential::judged(proxy, &pick.key, class, parts.status, &parts.headers);
     let wall = proxy.clock.wall();
     let wait = match class {
         FaultClass::Rate => retry_after(&parts.headers, &bytes, wall),

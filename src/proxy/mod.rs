@@ -17,6 +17,7 @@ use crate::dialect::Operation;
 use crate::dispatch::{Dice, ModelRequest, Pin, Plan, plan};
 use crate::error::{Blame, GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
+use crate::identity::Identity;
 use crate::permit::Room;
 use crate::project::{Caller, Grant};
 use crate::router::DataMatch;
@@ -25,6 +26,7 @@ use crate::telemetry::Recorder;
 use crate::upstream::Upstream;
 
 mod attempt;
+mod credential;
 mod error_body;
 mod error_response;
 mod guard;
@@ -74,6 +76,7 @@ pub struct Proxy {
     pub models: ModelLists,
     /// For the bodies that are held, of all workers.
     pub room: Room,
+    pub identity: Identity,
 }
 
 impl Proxy {

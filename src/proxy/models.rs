@@ -14,7 +14,7 @@ use http::{Method, Request, Response, Uri};
 
 use super::guard::RequestGuard;
 use super::headers::{self, Encoding};
-use super::{Call, Proxy, error_body};
+use super::{Call, Proxy, credential, error_body};
 use crate::dialect::Operation;
 use crate::error::{FaultClass, GatewayError, Kind};
 use crate::hash::ConfigHash;
@@ -192,6 +192,10 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
     let mut head = headers::to_upstream(http::HeaderMap::new(), ready, Encoding::Identity);
     head.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     *request.headers_mut() = head;
+    let request = Box::pin(credential::put(proxy, ready, request)).await.map_err(|error| match error.kind {
+        Kind::Answer(FaultClass::Credential) => ListFault::Unauthorized,
+        _ => ListFault::Unreachable,
+    })?;
     let answer = proxy.upstream.send(&ready.transport, &key.timeouts, request).await.map_err(|e| fault(e.what))?;
     let status = answer.parts.status;
     let body = error_body::read(answer.body, MODEL_LIST_BYTES_MAX).await.map_err(|_| ListFault::Unexpected)?;

@@ -15,9 +15,9 @@ use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
 use super::peek::Opened;
 use super::relay::{Relay, ReplyBody};
-use super::request::{Inbound, More};
+use super::request::{Bounds, Inbound, More};
 use super::shape::Shape;
-use super::{RequestGuard, attempt, refuse, upstream_query};
+use super::{RequestGuard, attempt, credential, refuse, upstream_query};
 use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::dispatch::{ModelRequest, Pick, plan};
 use crate::error::{FaultClass, GatewayError, Kind};
@@ -65,10 +65,14 @@ async fn send(
 ) -> Result<Box<attempt::Good>, GatewayError> {
     Grant::of(through.caller, through.snapshot).passthrough()?;
     let (parts, incoming) = request.into_parts();
-    let mut inbound = Inbound::flow(parts, incoming, &through.snapshot.server.limits)?;
     let pick = pick(through, guard)?;
     let Ok(ready) = &pick.key.ready else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
+    };
+    let limits = &through.snapshot.server.limits;
+    let mut inbound = match credential::needs_whole_body(ready) {
+        true => Inbound::hold(parts, incoming, Bounds { limits, room: &guard.proxy().room }).await?,
+        false => Inbound::flow(parts, incoming, limits)?,
     };
     let query = upstream_query(through.query, false);
     let uri = path_and_query(&ready.root_path, through.path, query.as_deref())
@@ -82,6 +86,7 @@ async fn send(
     *outgoing.uri_mut() = uri;
     *outgoing.headers_mut() = headers::to_upstream(inbound.head(More::No), ready, Encoding::AsCaller);
     let proxy = Arc::clone(guard.proxy());
+    let outgoing = Box::pin(credential::put(&proxy, ready, outgoing)).await?;
     let mut attempt = AttemptGuard::new(&pick, &proxy);
     let began = Instant::now();
     let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, outgoing).await;

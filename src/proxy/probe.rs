@@ -57,6 +57,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::dispatch::Dice;
     use crate::health::{Admission, Outcome, Standing, Why};
+    use crate::identity::Identity;
     use crate::permit::Room;
     use crate::provider;
     use crate::snapshot::Transport;
@@ -81,6 +82,7 @@ mod tests {
             access_log: AtomicBool::new(false),
             models: ModelLists::new(Arc::new(|_, _| {})),
             room: Room::new(u64::MAX),
+            identity: Identity::new().0,
         }
     }
 
@@ -98,6 +100,7 @@ mod tests {
             skip_verify: false,
             keep_alive: Duration::from_secs(30),
             in_process: false,
+            metadata: false,
         });
         key
     }

@@ -131,6 +131,23 @@ impl Inbound {
         Ok(Self::with(parts, RequestBody::Flowing { head: Chunks::new(), rest, form: None }))
     }
 
+    /// A body that is passed on unread, but whole: for an upstream that has it signed.
+    pub async fn hold(
+        parts: Parts,
+        incoming: Incoming,
+        Bounds { limits, room }: Bounds<'_>,
+    ) -> Result<Self, GatewayError> {
+        if incoming.is_end_stream() {
+            return Ok(Self::with(parts, RequestBody::Empty));
+        }
+        let mut share = room.share();
+        let read = read_held(incoming, limits.request_body_bytes_max, limits.body_timeout, &mut share, |_| ());
+        let chunks = read.await.map_err(|error| body_error(error, limits))?;
+        let mut inbound = Self::with(parts, RequestBody::Held(chunks));
+        inbound.share = Some(share);
+        Ok(inbound)
+    }
+
     fn with(parts: Parts, body: RequestBody) -> Self {
         let fallbacks = SmallVec::new();
         let found = Scanned::Nothing;

@@ -32,11 +32,13 @@ pub fn key(name: &str) -> Key {
         skip_verify: false,
         keep_alive: Duration::from_secs(30),
         in_process: false,
+        metadata: false,
     };
     let ready = Ready {
         transport: Arc::new(transport),
         base_path: "/v1".into(),
         root_path: "".into(),
+        place: Place::Plain,
         auth: UpstreamAuth::None,
         extra_headers: Vec::new(),
         only_model: None,

@@ -34,7 +34,7 @@ use crate::dialect::Operation;
 use crate::hash::{ConfigHash, Fingerprint};
 use crate::health::{KeyHealth, OriginHealth};
 use crate::id::{KeyId, KeyName, ProjectId, ProviderName, TransportId, UpstreamModel};
-use crate::provider::{ProviderRow, UpstreamAuth};
+use crate::provider::{Place, ProviderRow, UpstreamAuth};
 use crate::secret::Secret;
 use crate::weight::{Priority, Weight};
 
@@ -162,6 +162,8 @@ pub struct Ready {
     pub base_path: Box<str>,
     /// The same without the version prefix, for passthrough.
     pub root_path: Box<str>,
+    /// How the path of a call is made of them.
+    pub place: Place,
     pub auth: UpstreamAuth,
     pub extra_headers: Vec<(HeaderName, HeaderValue)>,
     /// Only this model is served (`vllm_key_config.model_name`), folded.
@@ -201,6 +203,8 @@ pub struct Transport {
     pub keep_alive: Duration,
     /// Served inside the process: the app's in-memory upstream.
     pub in_process: bool,
+    /// The metadata service of this machine: the one place that may be link-local. No config makes one.
+    pub metadata: bool,
 }
 
 /// Whitelist and blacklist; deny wins, names are folded, `provider/`-less.

@@ -9,7 +9,6 @@
 
 mod apply;
 mod attempt;
-mod base64url;
 mod change;
 mod disk;
 mod disk_write;

@@ -12,7 +12,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
-use super::base64url;
+use crate::base64url;
 use crate::limits::{SEALED_PADDING_BYTES, SEALING_KEY_CHARS_MIN};
 use crate::secret::Secret;
 

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::resolve::without_newline;
 use super::seal::{Place, SealFault, SealKey, Sealed};
-use super::{Base, Disk as _, Refusal, Sealer, SystemDisk, base64url, state_dir};
+use super::{Base, Disk as _, Refusal, Sealer, SystemDisk, state_dir};
+use crate::base64url;
 use crate::config::{ConfigFile, SecretRef};
 use crate::limits::SECRET_FILE_BYTES_MAX;
 use crate::secret::Secret;

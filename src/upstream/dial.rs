@@ -1,7 +1,8 @@
 //! A new connection to an upstream: name, address, TCP, TLS.
 //!
 //! Link-local addresses are refused after resolution, whatever the name looked like: they are where
-//! clouds keep the credentials of the machine. Redirects are not known here at all.
+//! clouds keep the credentials of the machine, which identity/ alone asks for. Redirects are not known
+//! here at all.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -75,7 +76,7 @@ impl Dialler {
 
     async fn connect(&self, transport: &Transport, home: &Home, until: Instant) -> Result<Io, DialError> {
         let addresses = self.names.resolve(&transport.host, transport.port).await?;
-        let stream = match first_of(&addresses, until).await {
+        let stream = match first_of(&addresses, transport, until).await {
             Ok(stream) => stream,
             Err(error @ DialError::NoDescriptor) => return Err(error),
             Err(error) => {
@@ -102,12 +103,12 @@ impl Dialler {
 
 /// Tries the addresses in the resolver's order; each but the last gets its share of the time left,
 /// so that one that swallows packets does not take it all.
-async fn first_of(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, DialError> {
+async fn first_of(addresses: &[SocketAddr], transport: &Transport, until: Instant) -> Result<TcpStream, DialError> {
     let mut last = DialError::Failed("the name has no address".into());
     for (index, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = (until.saturating_duration_since(Instant::now()) / left).max(CONNECT_TRY_MIN);
-        if is_refused(address.ip()) {
+        if is_refused(address.ip()) && !transport.metadata {
             last = Refused(address.ip()).into();
             continue;
         }

@@ -46,6 +46,7 @@ fn transport(address: SocketAddr) -> Transport {
         skip_verify: false,
         keep_alive: Duration::from_secs(30),
         in_process: false,
+        metadata: false,
     }
 }
 

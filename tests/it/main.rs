@@ -7,6 +7,7 @@
 
 mod architecture;
 mod attempts;
+mod azure;
 mod canary;
 mod cli;
 mod contract;

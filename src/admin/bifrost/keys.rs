@@ -22,6 +22,7 @@ use crate::config::{Problems, SecretRef, Tree};
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::id::KeyId;
+use crate::provider::AuthKind;
 use crate::snapshot::{CompileInput, DryRun, Provider, Snapshot, load};
 use crate::store::{Base, Change, Plan, Refused};
 
@@ -198,11 +199,12 @@ fn complete(body: &Value, provider: &Provider, owner: &Value) -> Result<(), Refu
     }
     if provider.row.needs_endpoint && !provider.custom {
         let config = format!("{}_key_config", provider.row.id);
-        let url = member(body, &config).and_then(|config| member(&config, "url"));
+        let name = if provider.row.auth == AuthKind::Azure { "endpoint" } else { "url" };
+        let url = member(body, &config).and_then(|config| member(&config, name));
         let shared = member(owner, "network_config").and_then(|network| member(&network, "base_url"));
         if ![url, member(body, "base_url"), shared].iter().any(|address| is_set(address.as_ref())) {
             let message = "this provider has no address of its own: each key names its server's";
-            return Err(invalid("url_required", &format!("{config}.url"), message));
+            return Err(invalid("url_required", &format!("{config}.{name}"), message));
         }
     }
     Ok(())

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
+use super::cloud::{self, Site};
 use super::provider::Host;
 use super::{Compiler, alias, model_rule, secrets};
 use crate::config::file::KeyFile;
@@ -16,7 +17,8 @@ use crate::config::{Code, SecretRef};
 use crate::hash::{Canon, ConfigHash};
 use crate::id::{KeyId, KeyName, ProviderName, TransportId};
 use crate::limits::{KEY_ID_CHARS_MAX, KEY_NAME_CHARS_MAX, MODEL_NAME_BYTES_MAX};
-use crate::provider::{BaseUrl, ProviderRow, UpstreamAuth};
+use crate::provider::credential::Source;
+use crate::provider::{BaseUrl, Place, ProviderRow, UpstreamAuth};
 use crate::secret::Secret;
 use crate::snapshot::{Aliases, Allow, Key, ModelRule, Ready, Transport, Unready};
 use crate::weight::{Priority, Weight};
@@ -105,9 +107,9 @@ pub(in crate::snapshot) fn derived_id(provider: &str, name: &str) -> String {
 /// The key without credential of a provider that takes none.
 pub(super) fn implicit(cx: &mut Compiler<'_>, host: &Host<'_>, pointer: &str) -> Option<Key> {
     let id = id(cx, host.name, DEFAULT_NAME, None, pointer);
-    let base = base(cx, host, None, pointer);
+    let base = base(cx, host, None, &Site::default(), pointer);
     let row = host.row?;
-    let ready = ready(cx, host, base, Ok(None), row);
+    let ready = ready(cx, host, base, Ok(None), Place::Plain);
     let fingerprint = fingerprint(cx, None, &ready);
     Some(Key {
         id: KeyId::new(id.as_str()),
@@ -147,11 +149,21 @@ pub(super) fn one(
         cx.not_yet(pointer_to(&pointer, "use_anthropic_endpoints"), "`use_anthropic_endpoints`");
     }
     let value = value(cx, host, file.value.as_ref(), &pointer);
-    let base = base(cx, host, Some(file), &pointer);
     let row = host.row?;
     let secret = value.clone().ok().flatten();
-    let auth = auth(cx, row, file.value.as_ref(), value, &pointer);
-    let ready = ready(cx, host, base, auth, row).map(|ready| Ready { only_model, ..ready });
+    let ready = match cloud::site(cx, host, file, &pointer) {
+        Ok(site) => {
+            let site = site.unwrap_or_default();
+            let base = base(cx, host, Some(file), &site, &pointer);
+            let place = site.place.clone();
+            let auth = match auth(cx, row, file.value.as_ref(), value, &pointer) {
+                Ok(None) => cloud::auth(cx, host, file, site, base.as_ref().ok(), (&identity.name, &pointer)),
+                by_value => by_value,
+            };
+            ready(cx, host, base, auth, place).map(|ready| Ready { only_model, ..ready })
+        }
+        Err(unready) => Err(unready),
+    };
     let fingerprint = fingerprint(cx, secret.as_ref(), &ready);
     Some(Key {
         id: KeyId::new(identity.id.as_str()),
@@ -243,26 +255,38 @@ fn provider_config(cx: &mut Compiler<'_>, host: &Host<'_>, file: &KeyFile, point
     Some(model.to_ascii_lowercase().into())
 }
 
-/// Where the key's requests go: its own address, else its provider's, else the catalogue's.
-fn base(cx: &mut Compiler<'_>, host: &Host<'_>, file: Option<&KeyFile>, pointer: &str) -> Result<BaseUrl, Unready> {
+/// Where the key's requests go: its own address, else its provider's, else its region's, else the
+/// catalogue's.
+fn base(
+    cx: &mut Compiler<'_>,
+    host: &Host<'_>,
+    file: Option<&KeyFile>,
+    site: &Site,
+    pointer: &str,
+) -> Result<BaseUrl, Unready> {
     let prefix = host.row.map_or("", |row| row.version_prefix);
     let own = file.and_then(|file| own_address(cx, host, file, pointer));
-    if let Some((reference, at)) = own {
-        return cx.base_url(reference, &at, prefix);
-    }
-    if let Some(base) = &host.network.base_url {
-        return base.clone();
-    }
-    let known = host.row.map_or("", |row| row.base_url);
-    if host.custom || (known.is_empty() && host.row.is_some_and(|row| row.served)) {
-        // Looked for at the provider: that is where it is written once.
-        let provider = pointer_to("/providers", host.name);
-        cx.missing(&pointer_to(&provider, "network_config"), "base_url", "or set it at each key");
-    }
-    BaseUrl::parse(known, prefix).map_err(|_| Unready::Incomplete { what: "no address".to_owned() })
+    let base = if let Some((reference, at)) = own {
+        cx.base_url(reference, &at, prefix)
+    } else if let Some(base) = &host.network.base_url {
+        base.clone()
+    } else {
+        let known = site.base_url.as_deref().or(host.row.map(|row| row.base_url)).unwrap_or_default();
+        if (host.custom && site.base_url.is_none()) || (known.is_empty() && host.row.is_some_and(|row| row.served)) {
+            // Looked for at the provider: that is where it is written once.
+            let provider = pointer_to("/providers", host.name);
+            cx.missing(&pointer_to(&provider, "network_config"), "base_url", "or set it at each key");
+        }
+        BaseUrl::parse(known, prefix).map_err(|_| Unready::Incomplete { what: "no address".to_owned() })
+    };
+    base.map(|base| match &site.below {
+        Some(below) => base.with_path_below(below),
+        // A prefix of two words may be written by half.
+        None => base.without_half_of(prefix),
+    })
 }
 
-/// `base_url` of the key or `url` of its provider config, with its pointer.
+/// `base_url` of the key or the address in its provider config, with its pointer.
 fn own_address<'f>(
     cx: &mut Compiler<'_>,
     host: &Host<'_>,
@@ -270,13 +294,14 @@ fn own_address<'f>(
     pointer: &str,
 ) -> Option<(&'f SecretRef, String)> {
     let configs = [
-        ("vllm_key_config", file.vllm_key_config.as_ref().and_then(|config| config.url.as_ref())),
-        ("ollama_key_config", file.ollama_key_config.as_ref().and_then(|config| config.url.as_ref())),
-        ("sgl_key_config", file.sgl_key_config.as_ref().and_then(|config| config.url.as_ref())),
+        ("vllm_key_config", "url", file.vllm_key_config.as_ref().and_then(|config| config.url.as_ref())),
+        ("ollama_key_config", "url", file.ollama_key_config.as_ref().and_then(|config| config.url.as_ref())),
+        ("sgl_key_config", "url", file.sgl_key_config.as_ref().and_then(|config| config.url.as_ref())),
+        ("azure_key_config", "endpoint", file.azure_key_config.as_ref().and_then(|config| config.endpoint.as_ref())),
     ];
-    let of_config = configs.into_iter().find_map(|(member, url)| {
+    let of_config = configs.into_iter().find_map(|(config, member, url)| {
         url.filter(|url| !secrets::is_empty_literal(url))
-            .map(|url| (url, pointer_to(&pointer_to(pointer, member), "url")))
+            .map(|url| (url, pointer_to(&pointer_to(pointer, config), member)))
     });
     let of_key = file.base_url.as_ref().map(|url| (url, pointer_to(pointer, "base_url")));
     if let (Some((_, at)), Some(_)) = (&of_key, &of_config) {
@@ -295,16 +320,25 @@ fn ready(
     host: &Host<'_>,
     base: Result<BaseUrl, Unready>,
     auth: Result<Option<UpstreamAuth>, Unready>,
-    row: &ProviderRow,
+    place: Place,
 ) -> Result<Ready, Unready> {
     let auth = auth?.unwrap_or(UpstreamAuth::None);
     let base = base?;
     let ca_pem = host.network.ca_pem.clone()?;
-    let extra_headers = host.network.extra_headers.clone()?;
+    let mut extra_headers = host.network.extra_headers.clone()?;
+    extra_headers.extend(billed_project(&auth).filter(|(name, _)| !extra_headers.iter().any(|(it, _)| it == name)));
     let base_path = base.base_path.clone();
     let root_path = base.root_path.clone();
-    let transport = transport(cx, host, base, ca_pem, row.in_process);
-    Ok(Ready { transport, base_path, root_path, auth, extra_headers, only_model: None })
+    let in_process = host.row.is_some_and(|row| row.in_process);
+    let transport = transport(cx, host, base, ca_pem, in_process);
+    Ok(Ready { transport, base_path, root_path, place, auth, extra_headers, only_model: None })
+}
+
+/// A user has no project of his own: the one that pays is named with each call.
+fn billed_project(auth: &UpstreamAuth) -> Option<(HeaderName, HeaderValue)> {
+    let Source::Google(google) = &auth.credential()?.source else { return None };
+    let value = HeaderValue::from_str(google.quota_project()?).ok()?;
+    Some((HeaderName::from_static("x-goog-user-project"), value))
 }
 
 /// One per destination and trust, shared by all keys that go there.
@@ -325,7 +359,10 @@ fn transport(
     hasher.finalize_xof().fill(&mut number);
     let id = TransportId(u64::from_le_bytes(number));
     let BaseUrl { scheme, authority, host, port, .. } = base;
-    let make = || Transport { id, scheme, authority, host, port, ca_pem, skip_verify, keep_alive, in_process };
+    let make = || {
+        let metadata = false;
+        Transport { id, scheme, authority, host, port, ca_pem, skip_verify, keep_alive, in_process, metadata }
+    };
     Arc::clone(cx.transports.entry(id).or_insert_with(|| Arc::new(make())))
 }
 
@@ -333,7 +370,9 @@ fn transport(
 /// as far as health is concerned, also where it comes from the provider's settings.
 fn fingerprint(cx: &Compiler<'_>, secret: Option<&Secret>, ready: &Result<Ready, Unready>) -> crate::hash::Fingerprint {
     let ready = ready.as_ref().ok();
-    let destination = ready.map(|ready| format!("{:016x}{}", ready.transport.id.0, ready.base_path));
+    let credential = ready.and_then(|ready| ready.auth.credential());
+    let credential = credential.map(|credential| format!("{:?}", credential.fingerprint)).unwrap_or_default();
+    let destination = ready.map(|ready| format!("{:016x}{}{credential}", ready.transport.id.0, ready.base_path));
     let headers = ready.map(|ready| ready.extra_headers.as_slice()).unwrap_or_default();
     secrets::fingerprint_of(cx.fingerprint_key, secret, destination.as_deref(), headers)
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod alias;
+mod cloud;
 mod key;
 mod listen;
 mod model_rule;

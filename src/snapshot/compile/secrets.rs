@@ -16,6 +16,7 @@ use crate::config::{Code, Problem, SecretRef};
 use crate::hash::{Fingerprint, FingerprintKey, token_digest};
 use crate::limits::{SEALING_KEY_CHARS_MIN, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
 use crate::provider::BaseUrl;
+use crate::provider::credential::{Aws, AwsSource, Entra, EntraApp, Google, Source};
 use crate::secret::Secret;
 use crate::snapshot::resolve::{Resolve, Unresolved};
 use crate::snapshot::{SealingKey, Unready};
@@ -295,6 +296,45 @@ pub(super) fn fingerprint_of(
 ) -> Fingerprint {
     let along = headers.iter().flat_map(|(name, value)| [Some(name.as_str()), value.to_str().ok()]);
     Fingerprint::of(key, [value.map(Secret::expose), destination].into_iter().chain(along))
+}
+
+/// Fingerprint of what a token is fetched with. Two sources never share one: each part has its place.
+pub(super) fn fingerprint_of_source(key: &FingerprintKey, source: &Source) -> Fingerprint {
+    let open = |secret: &'_ Secret| -> Option<String> { Some(secret.expose().to_owned()) };
+    let text = |text: &str| Some(text.to_owned());
+    let maybe = |part: &Option<Box<str>>| part.as_deref().map(str::to_owned);
+    let parts: Vec<Option<String>> = match source {
+        Source::Entra(Entra { app, scope, cloud }) => {
+            let (kind, tenant, client_id, secret) = match app {
+                EntraApp::Secret { tenant, client_id, client_secret } => {
+                    ("entra app", text(tenant), text(client_id), open(client_secret))
+                }
+                EntraApp::Ambient { tenant, client_id } => ("entra ambient", maybe(tenant), maybe(client_id), None),
+            };
+            vec![text(kind), tenant, client_id, secret, text(scope), text(cloud.authority())]
+        }
+        Source::Google(Google::ServiceAccount(account)) => {
+            let id = maybe(&account.private_key_id);
+            vec![text("google account"), text(&account.client_email), id, open(&account.private_key)]
+        }
+        Source::Google(Google::AuthorizedUser(user)) => {
+            vec![text("google user"), text(&user.client_id), open(&user.client_secret), open(&user.refresh_token)]
+        }
+        Source::Google(Google::Ambient) => vec![text("google ambient")],
+        Source::Aws(Aws { keys, role, region }) => {
+            let (access, secret, token) = match keys {
+                AwsSource::Static(keys) => {
+                    (open(&keys.access_key), open(&keys.secret_key), keys.session_token.as_ref().and_then(open))
+                }
+                AwsSource::Ambient => (None, None, None),
+            };
+            let arn = role.as_ref().and_then(|role| text(&role.arn));
+            let external = role.as_ref().and_then(|role| maybe(&role.external_id));
+            let session = role.as_ref().and_then(|role| text(&role.session_name));
+            vec![text("aws"), access, secret, token, text(region), arn, external, session]
+        }
+    };
+    Fingerprint::of(key, parts.iter().map(Option::as_deref))
 }
 
 pub(in crate::snapshot) fn is_empty_literal(reference: &SecretRef) -> bool {

@@ -286,9 +286,9 @@ fn routes_and_projects() {
     let projects = snapshot.projects.as_ref().expect("projects");
     assert_eq!(projects[0].keys[0].digest, Some(token_digest(TOKEN.as_bytes())));
     assert_eq!(projects[0].keys[1].digest, None);
-    assert_eq!(*projects[0].models, ["groq/*".into()]);
+    assert_eq!(*projects[0].models, [Box::from("groq/*")]);
     assert!(projects[0].pin && !projects[0].passthrough);
-    assert_eq!(*projects[1].models, ["*".into()], "absent = all");
+    assert_eq!(*projects[1].models, [Box::from("*")], "absent = all");
     let management = snapshot.management.keys.as_ref().expect("keys");
     assert_eq!(management[0].digest, Some(token_digest(OTHER_TOKEN.as_bytes())));
 }
@@ -331,7 +331,7 @@ fn allowed_requests() {
     let paths = of(
         ", \"request_path_overrides\": {\"chat_completion\": \"/v2/chat\", \"chat_completion_stream\": \"/v2/chat\"}",
     );
-    assert_eq!(paths.providers[0].path_overrides[&Operation::ChatCompletion], "/v2/chat".into());
+    assert_eq!(paths.providers[0].path_overrides[&Operation::ChatCompletion], Box::from("/v2/chat"));
 }
 
 #[test]

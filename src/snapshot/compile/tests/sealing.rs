@@ -83,7 +83,7 @@ fn what_an_api_body_may_name() {
     let world = World::new();
     let of = |members: &str| world.snapshot(&management(members)).management;
     let (bare, none) = (world.snapshot("{}").management, of("\"references\": {\"env\": []}"));
-    assert_eq!(*bare.references.env, ["*_KEY", "*_TOKEN", "*_SECRET", "AWS_*", "AZURE_*", "GOOGLE_*"].map(Into::into));
+    assert_eq!(*bare.references.env, ["*_KEY", "*_TOKEN", "*_SECRET", "AWS_*", "AZURE_*", "GOOGLE_*"].map(Box::from));
     assert!(bare.references.files.is_empty() && none.references.env.is_empty() && none.references.files.is_empty());
     assert_eq!(of("\"references\": {\"files\": [\"x\"]}").references.env, bare.references.env);
     for management in [&bare, &none] {
@@ -94,7 +94,7 @@ fn what_an_api_body_may_name() {
         of("\"allowed_origins\": [\"http://127.0.0.1:11434\", \"HTTPS://LLM.internal:443/\", \"http://[::1]:80\"]");
     assert_eq!(
         *origins.allowed_origins,
-        ["http://127.0.0.1:11434", "https://llm.internal", "http://[::1]"].map(Into::into)
+        ["http://127.0.0.1:11434", "https://llm.internal", "http://[::1]"].map(Box::from)
     );
 }
 

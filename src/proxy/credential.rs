@@ -1,0 +1,126 @@
+//! The last step before a request leaves: the credential that is no ready header. A token is put in,
+//! or head and body are signed.
+//!
+//! Comes last because a signature covers what is sent. Fetches nothing itself: identity/ does, ahead
+//! of time. What goes wrong here is the key's affair: the next one is tried.
+
+use http::header::{AUTHORIZATION, DATE, HeaderMap};
+use http::{Request, StatusCode};
+
+use super::Proxy;
+use crate::error::{FaultClass, GatewayError, Kind, Sent};
+use crate::identity::{NoPass, Pass};
+use crate::provider::sigv4::{Line, Scope, Unsignable, body_hash, sign};
+use crate::provider::{UpstreamAuth, classify};
+use crate::snapshot::{Key, Ready};
+use crate::upstream::UpstreamBody;
+
+/// Where AWS puts the name of an error.
+const ERROR_TYPE: &str = "x-amzn-errortype";
+
+/// Whether the body has to be there before the head can be sent.
+pub fn needs_whole_body(ready: &Ready) -> bool {
+    matches!(ready.auth, UpstreamAuth::Signed { .. })
+}
+
+/// Puts the credential onto an assembled request.
+pub async fn put(
+    proxy: &Proxy,
+    ready: &Ready,
+    mut request: Request<UpstreamBody>,
+) -> Result<Request<UpstreamBody>, GatewayError> {
+    let Some(credential) = ready.auth.credential() else { return Ok(request) };
+    let clock = proxy.clock;
+    let pass = proxy.identity.pass(credential, || clock.now()).await.map_err(no_pass)?;
+    match (&ready.auth, pass) {
+        (UpstreamAuth::Token(_), Pass::Bearer(value)) => {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        (UpstreamAuth::Signed { region, service, .. }, Pass::Keys(keys)) => {
+            let hash = match request.body() {
+                UpstreamBody::Empty => body_hash([].iter()),
+                UpstreamBody::Held { chunks, .. } => body_hash(chunks.iter()),
+                UpstreamBody::Flowing { .. } => return Err(unsignable()),
+            };
+            let time = proxy.identity.aws_time(clock.wall());
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let scope = Scope { region, service, time };
+            let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+            let line = Line { method: method.as_str(), authority: ready.transport.authority.as_str(), path_and_query };
+            sign(&keys, &scope, &line, request.headers_mut(), hash).map_err(|Unsignable| unsignable())?;
+        }
+        // A source gives one kind of pass.
+        (_, Pass::Bearer(_) | Pass::Keys(_)) => return Err(no_pass(NoPass::Unexpected)),
+    }
+    Ok(request)
+}
+
+fn unsignable() -> GatewayError {
+    let message = "requests to this upstream are signed over their body, which must come whole, as JSON";
+    GatewayError::caller(Kind::Unsupported, "body_not_signable", message)
+}
+
+/// No token: judged as if the upstream itself had said what its issuer said.
+fn no_pass(why: NoPass) -> GatewayError {
+    let error = match &why {
+        NoPass::Refused(_) | NoPass::Unusable(_) => GatewayError::upstream(
+            Kind::Answer(FaultClass::Credential),
+            Sent::Never,
+            "upstream_credentials_exhausted",
+            "every key that could serve this request was refused by the upstream",
+        ),
+        NoPass::Unreachable | NoPass::Unexpected | NoPass::Late => GatewayError::upstream(
+            Kind::Answer(FaultClass::Server),
+            Sent::Never,
+            "upstream_token_unavailable",
+            "the upstream's issuer of tokens gave none",
+        ),
+    };
+    error.source(why)
+}
+
+/// The class of an upstream's error, looked at again with what the credential makes of it: AWS names
+/// errors in a header, gives a wrong signature and a wrong clock one name, and a token that was refused
+/// is not shown again.
+pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, status: StatusCode, headers: &HeaderMap) -> FaultClass {
+    let named = headers.get(ERROR_TYPE).and_then(|name| name.to_str().ok());
+    let class = named.map_or(class, |name| classify(key.row, status.as_u16(), error_name(name)));
+    let Some(credential) = key.ready.as_ref().ok().and_then(|ready| ready.auth.credential()) else {
+        // Nothing of it was signed.
+        return if class == FaultClass::ClockSkew { FaultClass::Credential } else { class };
+    };
+    if class == FaultClass::ClockSkew {
+        let theirs = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        if theirs.is_some_and(|theirs| proxy.identity.learn_skew(theirs, proxy.clock.wall())) {
+            return FaultClass::ClockSkew;
+        }
+    }
+    if matches!(class, FaultClass::Credential | FaultClass::ClockSkew) {
+        proxy.identity.refused(credential);
+        return FaultClass::Credential;
+    }
+    class
+}
+
+/// `Name` of `namespace#Name:http://…`.
+fn error_name(text: &str) -> &str {
+    let name = text.split(':').next().unwrap_or(text);
+    name.rsplit('#').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_errors() {
+        for (text, name) in [
+            ("ThrottlingException", "ThrottlingException"),
+            ("ValidationException:http://internal.amazon.com/coral/x/", "ValidationException"),
+            ("com.amazon.coral.service#AccessDeniedException", "AccessDeniedException"),
+            ("", ""),
+        ] {
+            assert_eq!(error_name(text), name);
+        }
+    }
+}
