@@ -12,7 +12,7 @@ use super::trouble::Trouble;
 use super::{ModelRequest, NoPlan, Pick, Target, Verdict, verdict::Next};
 use crate::id::{ModelName, ProviderName};
 use crate::limits::FALLBACKS_MAX;
-use crate::provider::{AuthKind, DEFAULT_PROVIDER};
+use crate::provider::DEFAULT_PROVIDER;
 use crate::snapshot::index::{Groups, fold, groups_of};
 use crate::snapshot::{Provider, RouteTarget, Snapshot, Strategy};
 use crate::ticks::Ticks;
@@ -229,7 +229,7 @@ impl Plan {
     /// same provider, or of the same key once more.
     pub fn has_others(&self, snapshot: &Snapshot) -> bool {
         let provider = self.steps.get(self.at).and_then(|step| snapshot.providers.get(step.target.provider as usize));
-        let again = |provider: &Provider| provider.retry.max > 0 || provider.row.auth == AuthKind::AwsSigV4;
+        let again = |provider: &Provider| provider.retry.max > 0 || provider.row.auth.is_shown_anew();
         self.steps.len() > self.at + 1 || provider.is_none_or(|provider| provider.keys.len() > 1 || again(provider))
     }
 

@@ -227,6 +227,6 @@ fn keys_of(exchange: &Exchange, told: &Told) -> Result<Fetched, NoPass> {
     let token = secret("Token")?;
     let keys = AwsKeys::new(&secret("AccessKeyId")?, &secret("SecretAccessKey")?, Some(&token));
     let expiration = value.get("Expiration").and_then(Value::as_str).ok_or(NoPass::Unexpected)?;
-    let life = sts::until(expiration, exchange.world.wall())?;
+    let life = sts::until(expiration, told.time(exchange.world.wall()))?;
     Ok(Fetched { pass: Pass::Keys(keys.map_err(|_| NoPass::Unexpected)?), life })
 }

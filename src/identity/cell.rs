@@ -104,9 +104,9 @@ impl Cell {
         self.changed.notify_waiters();
     }
 
-    /// The pass is no good, whatever its issuer said.
-    pub fn forget(&self) {
-        self.state().held = None;
+    /// This pass is no good, whatever its issuer said. One that came since is kept.
+    pub fn forget(&self, pass: &Pass) {
+        self.state().held.take_if(|held| held.pass == *pass);
     }
 
     /// Nothing in it is worth keeping.
@@ -193,7 +193,9 @@ mod tests {
         assert!(!cell.is_spent(at(1000)), "somebody is on the way");
         cell.settle(fetched("a", 3600), at(0));
         assert!(!cell.is_spent(at(3000)) && cell.is_spent(at(3600)));
-        cell.forget();
+        cell.forget(&fetched("b", 1).unwrap().pass);
+        assert!(matches!(cell.look(at(1)), Look::Good(_)));
+        cell.forget(&fetched("a", 1).unwrap().pass);
         assert_eq!(cell.look(at(2)), Look::Cold);
     }
 

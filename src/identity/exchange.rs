@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
@@ -182,6 +182,12 @@ pub fn header(name: &'static str, value: &str) -> Result<HeaderMap, NoPass> {
 }
 
 impl Told {
+    /// When it was told, by the issuer's clock: dates in the body are of that one.
+    pub fn time(&self, wall: SystemTime) -> SystemTime {
+        let date = self.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        date.unwrap_or(wall)
+    }
+
     /// The body of a good answer; else whose fault it is.
     pub fn json(&self) -> Result<Value, NoPass> {
         let value: Option<Value> = serde_json::from_slice(&self.body).ok();

@@ -147,11 +147,12 @@ impl Identity {
         }
     }
 
-    /// The upstream did not take the pass: the next request gets a new one.
-    pub fn refused(&self, credential: &Credential) {
-        if let Some(cell) = self.cells().get(&credential.fingerprint) {
-            cell.forget();
-        }
+    /// The upstream did not take the pass: the next request gets a new one. Says whether there is one
+    /// to be had, which is so of everything that was fetched.
+    pub fn refused(&self, credential: &Credential, pass: &Pass) -> bool {
+        let cells = self.cells();
+        let cell = cells.get(&credential.fingerprint);
+        cell.inspect(|cell| cell.forget(pass)).is_some()
     }
 
     /// The time as AWS has it.
@@ -159,19 +160,19 @@ impl Identity {
         shifted(wall, self.shared.skew.load(Ordering::Relaxed))
     }
 
-    /// A signature was refused at `theirs`, by the upstream's clock. Says whether it was for our own
-    /// clock; if so, the next one is made by theirs.
-    pub fn learn_skew(&self, theirs: SystemTime, wall: SystemTime) -> bool {
-        let ours = self.aws_time(wall);
-        let off = ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours)).unwrap_or_default();
-        if off < CLOCK_SKEW_MIN {
+    /// What was signed as of `signed` was refused at `theirs`, by the upstream's clock. Says whether it
+    /// was for the clock; if so, the next one is made by theirs.
+    pub fn learn_skew(&self, theirs: SystemTime, signed: SystemTime, wall: SystemTime) -> bool {
+        if !are_apart(theirs, signed) {
             return false;
         }
         let ahead = |a: SystemTime, b: SystemTime| a.duration_since(b).ok().map(|span| span.as_secs());
-        let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
-        let skew = ahead(theirs, wall).map(signed).or_else(|| ahead(wall, theirs).map(|s| -signed(s))).unwrap_or(0);
-        self.shared.skew.store(skew, Ordering::Relaxed);
-        tracing::warn!(skew_seconds = skew, "this machine's clock is off; requests are signed by the upstream's");
+        let number = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+        let skew = ahead(theirs, wall).map(number).or_else(|| ahead(wall, theirs).map(|s| -number(s))).unwrap_or(0);
+        // Many requests may learn it at once; one of them says so.
+        if (self.shared.skew.swap(skew, Ordering::Relaxed) - skew).unsigned_abs() >= CLOCK_SKEW_MIN.as_secs() {
+            tracing::warn!(skew_seconds = skew, "this machine's clock is off; requests are signed by the upstream's");
+        }
         true
     }
 
@@ -201,6 +202,12 @@ impl Identity {
     fn cells(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Cell>>> {
         self.shared.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether two clocks are so far apart that one does not take what was signed by the other.
+fn are_apart(one: SystemTime, other: SystemTime) -> bool {
+    let apart = one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap_or_default();
+    apart >= CLOCK_SKEW_MIN
 }
 
 fn shifted(wall: SystemTime, seconds: i64) -> SystemTime {

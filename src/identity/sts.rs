@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::cell::Fetched;
 use super::exchange::{Exchange, Issuer, Told, form};
-use super::{NoPass, Pass};
+use super::{NoPass, Pass, are_apart};
 use crate::provider::credential::{AwsKeys, aws};
 use crate::provider::sigv4::{Line, Scope, body_hash, sign};
 use crate::secret::Secret;
@@ -30,18 +30,34 @@ pub struct Role<'a> {
     pub external_id: Option<&'a str>,
 }
 
-/// `AssumeRole`, signed with `keys`.
+/// `AssumeRole`, signed with `keys`; once more by the clock of the service where ours is off.
 pub async fn assume(exchange: &Exchange, region: &str, keys: &AwsKeys, role: &Role<'_>) -> Result<Fetched, NoPass> {
+    let ours = exchange.world.wall();
+    let mut told = ask(exchange, region, keys, role, ours).await?;
+    let theirs = told.time(ours);
+    if !told.status.is_success() && are_apart(theirs, ours) {
+        told = ask(exchange, region, keys, role, theirs).await?;
+    }
+    keys_of(&told, ours)
+}
+
+async fn ask(
+    exchange: &Exchange,
+    region: &str,
+    keys: &AwsKeys,
+    role: &Role<'_>,
+    time: SystemTime,
+) -> Result<Told, NoPass> {
     let mut fields =
         vec![("Action", "AssumeRole"), VERSION, ("RoleArn", role.arn), ("RoleSessionName", role.session_name)];
     fields.extend(role.external_id.map(|id| ("ExternalId", id)));
     let (issuer, body) = (issuer(exchange, region)?, form(&fields));
     let path = issuer.path_and_query("")?;
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, FORM), (ACCEPT, XML)]);
-    let scope = Scope { region, service: "sts", time: exchange.world.wall() };
+    let scope = Scope { region, service: "sts", time };
     let line = Line { method: "POST", authority: issuer.authority(), path_and_query: path.as_str() };
     sign(keys, &scope, &line, &mut headers, body_hash([&body].into_iter())).map_err(|_| NoPass::Unexpected)?;
-    keys_of(&exchange.call(&issuer, Method::POST, &path, headers, body).await?, exchange.world.wall())
+    exchange.call(&issuer, Method::POST, &path, headers, body).await
 }
 
 /// `AssumeRoleWithWebIdentity`: the token is the proof, nothing is signed.
@@ -79,7 +95,7 @@ fn keys_of(told: &Told, wall: SystemTime) -> Result<Fetched, NoPass> {
     let token = secret("SessionToken")?;
     let keys = AwsKeys::new(&secret("AccessKeyId")?, &secret("SecretAccessKey")?, Some(&token));
     let expiration = element(&told.body, "Expiration").ok_or(NoPass::Unexpected)?;
-    Ok(Fetched { pass: Pass::Keys(keys.map_err(|_| NoPass::Unexpected)?), life: until(&expiration, wall)? })
+    Ok(Fetched { pass: Pass::Keys(keys.map_err(|_| NoPass::Unexpected)?), life: until(&expiration, told.time(wall))? })
 }
 
 /// How long it is until a date in RFC 3339 form.

@@ -82,9 +82,10 @@ async fn a_refused_pass_is_forgotten_and_spent_cells_give_way() {
     let keeper = async { inbox.recv().await.unwrap().cell.settle(fetched("t"), Ticks(0)) };
     let (pass_of_first, ()) = tokio::join!(identity.pass(&first, at(0)), keeper);
     assert_eq!(pass_of_first, Ok(pass("t")));
-    identity.refused(&credential("somebody else"));
+    assert!(!identity.refused(&credential("somebody else"), &pass("t")));
+    assert!(identity.refused(&first, &pass("an older one")));
     assert_eq!(identity.pass(&first, at(1)).await, Ok(pass("t")));
-    identity.refused(&first);
+    assert!(identity.refused(&first, &pass("t")));
     let keeper = async { inbox.recv().await.unwrap().cell.settle(fetched("u"), Ticks(0)) };
     let (pass_of_first, ()) = tokio::join!(identity.pass(&first, at(2)), keeper);
     assert_eq!(pass_of_first, Ok(pass("u")));
@@ -121,14 +122,15 @@ fn clocks() {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     let after = |seconds: u64| wall + Duration::from_secs(seconds);
     let before = |seconds: u64| wall - Duration::from_secs(seconds);
-    assert!(!identity.learn_skew(after(239), wall) && !identity.learn_skew(before(239), wall));
+    assert!(!identity.learn_skew(after(239), wall, wall) && !identity.learn_skew(before(239), wall, wall));
     assert_eq!(identity.aws_time(wall), wall);
-    assert!(identity.learn_skew(after(600), wall));
+    assert!(identity.learn_skew(after(600), wall, wall));
     assert_eq!(identity.aws_time(wall), after(600));
-    assert!(!identity.learn_skew(after(601), wall), "by their clock the signature was made just now");
-    assert!(identity.learn_skew(before(3600), wall));
+    assert!(!identity.learn_skew(after(601), after(600), wall), "by their clock the signature was made just now");
+    assert!(identity.learn_skew(after(601), wall, wall), "one that was under way when it was learnt");
+    assert!(identity.learn_skew(before(3600), after(600), wall));
     assert_eq!(identity.aws_time(wall), before(3600));
-    assert!(identity.learn_skew(wall, wall), "the machine's clock was set right");
+    assert!(identity.learn_skew(wall, before(3600), wall), "the machine's clock was set right");
     assert_eq!(identity.aws_time(wall), wall);
 }
 

@@ -92,7 +92,12 @@ impl Call {
     pub fn segments(&self) -> Vec<String> {
         let all: Vec<String> = self.raw_segments().collect();
         let after = |name: &str, skip: usize| all.iter().position(|segment| segment == name).map(|at| at + skip);
-        let from = after("v1", 1).or_else(|| after("deployments", 2)).or_else(|| after("openai", 1)).unwrap_or(0);
+        // Google's OpenAI-compatible endpoint has no version of its own.
+        let from = after("openapi", 1)
+            .or_else(|| after("v1", 1))
+            .or_else(|| after("deployments", 2))
+            .or_else(|| after("openai", 1))
+            .unwrap_or(0);
         all.into_iter().skip(from).collect()
     }
 

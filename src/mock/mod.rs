@@ -95,7 +95,7 @@ impl Mock {
             recorder.note(Seen {
                 method: call.method.to_string(),
                 path: call.path().to_owned(),
-                key: call.key.clone(),
+                key: call.key.clone().or_else(|| verify::access_key(&call)),
                 model: call.model.clone(),
                 stream: call.stream,
                 bytes: call.body.len(),

@@ -87,6 +87,13 @@ pub fn aws_error(status: u16, name: &'static str, message: &str) -> Reply {
     reply.header(HeaderName::from_static("x-amzn-errortype"), HeaderValue::from_static(name))
 }
 
+/// Who signed, by what he says.
+pub fn access_key(call: &Call) -> Option<String> {
+    let authorization = call.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix(ALGORITHM)?;
+    let (_, rest) = authorization.split_once("Credential=")?;
+    rest.split('/').next().map(str::to_owned)
+}
+
 type Wrong = (&'static str, &'static str);
 
 /// Signature Version 4, from what arrived.

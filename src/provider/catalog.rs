@@ -77,31 +77,36 @@ pub(super) const ROWS: &[ProviderRow] = &[
         ..COMMON
     },
     ProviderRow {
+        // One name for a wrong signature and a wrong clock: the date of the answer tells them apart. Its
+        // list of models stands on another host.
         id: "bedrock",
         label: "AWS Bedrock",
-        version_prefix: "",
-        speaks: &[Dialect::Bedrock, Dialect::Anthropic],
+        version_prefix: "/openai/v1",
         auth: AuthKind::AwsSigV4,
-        families: &["anthropic.", "amazon.", "meta.", "us.", "eu.", "apac.", "global."],
+        families: &["anthropic.", "amazon.", "meta.", "openai.", "us.", "eu.", "apac.", "global."],
         value_optional: true,
         faults: &[
             (403, "unrecognizedclientexception", FaultClass::Credential),
             (403, "expiredtokenexception", FaultClass::Credential),
             (403, "invalidsignatureexception", FaultClass::ClockSkew),
+            (403, "signaturedoesnotmatch", FaultClass::ClockSkew),
+            (403, "requesttimetooskewed", FaultClass::ClockSkew),
+            (400, "requestexpired", FaultClass::ClockSkew),
+            (403, "incompletesignatureexception", FaultClass::Credential),
+            (403, "missingauthenticationtokenexception", FaultClass::Credential),
             (408, "", FaultClass::Server),
             (424, "", FaultClass::Server),
         ],
-        served: false,
+        lists_models: false,
         ..COMMON
     },
     ProviderRow {
         id: "vertex",
         label: "Google Vertex AI",
         version_prefix: "",
-        speaks: &[Dialect::Gemini, Dialect::Anthropic, Dialect::OpenAi],
         auth: AuthKind::GoogleOAuth,
         value_optional: true,
-        served: false,
+        lists_models: false,
         ..COMMON
     },
     ProviderRow {

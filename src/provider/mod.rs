@@ -75,6 +75,17 @@ pub enum AuthKind {
     GoogleOAuth,
 }
 
+impl AuthKind {
+    /// Whether what is shown is made for the request or fetched, so that a refusal may be met by making
+    /// or fetching it once more.
+    pub fn is_shown_anew(self) -> bool {
+        match self {
+            Self::Azure | Self::AwsSigV4 | Self::GoogleOAuth => true,
+            Self::None | Self::Bearer | Self::Header(_) => false,
+        }
+    }
+}
+
 /// What an upstream counts its rate limit by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RateScope {
@@ -161,7 +172,7 @@ mod tests {
             // A URL where the row has one, and one from the key where it has not.
             assert_eq!(
                 row.base_url.is_empty(),
-                row.needs_endpoint || matches!(row.id, "bedrock" | "vertex"),
+                row.needs_endpoint || matches!(row.auth, AuthKind::AwsSigV4 | AuthKind::GoogleOAuth),
                 "{}",
                 row.id
             );

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, response};
 
+use super::credential::{Showing, Shown};
 use super::guard::{AttemptGuard, BODY_BROKEN, RequestGuard};
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
@@ -92,7 +93,12 @@ pub async fn run(
         guard.tries(&pick);
         let mut attempt = AttemptGuard::new(&pick, &proxy);
         let more = if plan.has_others(call.snapshot) { More::Perhaps } else { More::No };
-        let fault = match once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await? {
+        let once = once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await?;
+        let (answer, shown) = match once {
+            Ok(Answered { answer, shown }) => (Ok(answer), shown),
+            Err(error) => (Err(error), None),
+        };
+        let mut fault = match answer {
             Ok(answer) if !is_error(answer.parts.status) => {
                 match begun(answer, &pick, call.snapshot, &proxy, guard).await {
                     Ok((parts, body)) => {
@@ -105,6 +111,10 @@ pub async fn run(
             Ok(answer) => refused(answer, &pick, call.snapshot, &proxy).await,
             Err(error) => Fault { error, refused: None, until: None },
         };
+        if let (Kind::Answer(class), Some(refused)) = (fault.error.kind, &fault.refused) {
+            let shown = Showing { what: shown.as_ref(), again: signed_again };
+            fault.error.kind = Kind::Answer(credential::judged(&proxy, &pick.key, class, &refused.parts, &shown));
+        }
         let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again };
         let verdict = judge(fault.error.kind, fault.error.sent, &policy);
         attempt.failed(&verdict, fault.until, fault.outcome());
@@ -167,6 +177,12 @@ impl Fault {
     }
 }
 
+/// An answer, and what was asked with.
+struct Answered {
+    answer: Answer,
+    shown: Option<Shown>,
+}
+
 /// Sends the request to one key. The outer error is ours, the inner one the key's or the connection's.
 async fn once(
     proxy: &Proxy,
@@ -176,7 +192,7 @@ async fn once(
     more: More,
     snapshot: &Snapshot,
     guard: &mut RequestGuard,
-) -> Result<Result<Answer, GatewayError>, GatewayError> {
+) -> Result<Result<Answered, GatewayError>, GatewayError> {
     let Ok(ready) = &pick.key.ready else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
     };
@@ -188,18 +204,19 @@ async fn once(
     let Some(body) = inbound.body_for(renamed.as_ref().or(pick.model.as_ref())) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
+    let mut shown = None;
     let mut request = assemble(inbound.head(more), ready, destination, uri, body);
     if ready.auth.credential().is_some() {
         // Rare, and its future is large: it must not be carried by every other request.
-        request = match Box::pin(credential::put(proxy, ready, request)).await {
-            Ok(request) => request,
+        match Box::pin(credential::put(proxy, ready, request)).await {
+            Ok(identified) => (request, shown) = (identified.request, identified.shown),
             Err(error) => return Ok(Err(error)),
-        };
+        }
     }
     let began = Instant::now();
     let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, request).await;
     guard.waited(began.elapsed());
-    Ok(sent.map_err(send_error))
+    Ok(sent.map(|answer| Answered { answer, shown }).map_err(send_error))
 }
 
 fn assemble(
@@ -296,7 +313,6 @@ fn answered_with(
     proxy: &Proxy,
 ) -> Fault {
     let class = classify(pick.key.row, status, code);
-    let class = credential::judged(proxy, &pick.key, class, parts.status, &parts.headers);
     let wall = proxy.clock.wall();
     let wait = match class {
         FaultClass::Rate => retry_after(&parts.headers, &bytes, wall),
@@ -341,11 +357,16 @@ fn send_error(error: SendError) -> GatewayError {
     GatewayError { source: error.source, ..GatewayError::upstream(kind, error.sent, code, message) }
 }
 
+/// Whether an upstream's text of this class can quote the key, or the request that was signed with it.
+pub fn tells_of_key(kind: Kind) -> bool {
+    matches!(kind, Kind::Answer(FaultClass::Credential | FaultClass::ClockSkew))
+}
+
 /// The end after a verdict of "give up".
 fn end(fault: Fault) -> Result<Reply, GatewayError> {
     match fault.refused {
         // Its text can quote the key.
-        Some(_) if fault.error.kind == Kind::Answer(FaultClass::Credential) => Err(exhausted()),
+        Some(_) if tells_of_key(fault.error.kind) => Err(exhausted()),
         Some(refused) => Ok(Reply::Refused(refused)),
         None => Err(fault.error),
     }
@@ -386,9 +407,9 @@ pub fn unsent(attempt: AttemptGuard, pick: &Pick, error: SendError) -> GatewayEr
 
 /// The key of a passthrough call was refused: it is benched, and the text that can quote it stays
 /// here.
-pub fn credential_refused(attempt: AttemptGuard, pick: &Pick) -> GatewayError {
+pub fn credential_refused(attempt: AttemptGuard, pick: &Pick, class: FaultClass) -> GatewayError {
     let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again: false };
-    let verdict = judge(Kind::Answer(FaultClass::Credential), Sent::Maybe, &policy);
+    let verdict = judge(Kind::Answer(class), Sent::Maybe, &policy);
     attempt.failed(&verdict, None, AttemptOutcome::Credential);
     exhausted()
 }

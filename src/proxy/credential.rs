@@ -4,8 +4,10 @@
 //! Comes last because a signature covers what is sent. Fetches nothing itself: identity/ does, ahead
 //! of time. What goes wrong here is the key's affair: the next one is tried.
 
-use http::header::{AUTHORIZATION, DATE, HeaderMap};
-use http::{Request, StatusCode};
+use std::time::SystemTime;
+
+use http::header::{AUTHORIZATION, DATE};
+use http::{Request, response};
 
 use super::Proxy;
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
@@ -23,18 +25,35 @@ pub fn needs_whole_body(ready: &Ready) -> bool {
     matches!(ready.auth, UpstreamAuth::Signed { .. })
 }
 
+/// A request as it leaves.
+pub struct Identified {
+    pub request: Request<UpstreamBody>,
+    pub shown: Option<Shown>,
+}
+
+/// What of a credential went with a request.
+pub struct Shown {
+    pass: Pass,
+    /// As of when it is signed, if it is.
+    at: SystemTime,
+}
+
+/// What an upstream that refuses was shown.
+pub struct Showing<'a> {
+    pub what: Option<&'a Shown>,
+    /// It was made anew for this request already.
+    pub again: bool,
+}
+
 /// Puts the credential onto an assembled request.
-pub async fn put(
-    proxy: &Proxy,
-    ready: &Ready,
-    mut request: Request<UpstreamBody>,
-) -> Result<Request<UpstreamBody>, GatewayError> {
-    let Some(credential) = ready.auth.credential() else { return Ok(request) };
+pub async fn put(proxy: &Proxy, ready: &Ready, mut request: Request<UpstreamBody>) -> Result<Identified, GatewayError> {
+    let Some(credential) = ready.auth.credential() else { return Ok(Identified { request, shown: None }) };
     let clock = proxy.clock;
+    let at = proxy.identity.aws_time(clock.wall());
     let pass = proxy.identity.pass(credential, || clock.now()).await.map_err(no_pass)?;
-    match (&ready.auth, pass) {
+    match (&ready.auth, &pass) {
         (UpstreamAuth::Token(_), Pass::Bearer(value)) => {
-            request.headers_mut().insert(AUTHORIZATION, value);
+            request.headers_mut().insert(AUTHORIZATION, value.clone());
         }
         (UpstreamAuth::Signed { region, service, .. }, Pass::Keys(keys)) => {
             let hash = match request.body() {
@@ -42,17 +61,16 @@ pub async fn put(
                 UpstreamBody::Held { chunks, .. } => body_hash(chunks.iter()),
                 UpstreamBody::Flowing { .. } => return Err(unsignable()),
             };
-            let time = proxy.identity.aws_time(clock.wall());
             let (method, uri) = (request.method().clone(), request.uri().clone());
-            let scope = Scope { region, service, time };
+            let scope = Scope { region, service, time: at };
             let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
             let line = Line { method: method.as_str(), authority: ready.transport.authority.as_str(), path_and_query };
-            sign(&keys, &scope, &line, request.headers_mut(), hash).map_err(|Unsignable| unsignable())?;
+            sign(keys, &scope, &line, request.headers_mut(), hash).map_err(|Unsignable| unsignable())?;
         }
         // A source gives one kind of pass.
         (_, Pass::Bearer(_) | Pass::Keys(_)) => return Err(no_pass(NoPass::Unexpected)),
     }
-    Ok(request)
+    Ok(Identified { request, shown: Some(Shown { pass, at }) })
 }
 
 fn unsignable() -> GatewayError {
@@ -79,27 +97,28 @@ fn no_pass(why: NoPass) -> GatewayError {
     error.source(why)
 }
 
-/// The class of an upstream's error, looked at again with what the credential makes of it: AWS names
-/// errors in a header, gives a wrong signature and a wrong clock one name, and a token that was refused
-/// is not shown again.
-pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, status: StatusCode, headers: &HeaderMap) -> FaultClass {
-    let named = headers.get(ERROR_TYPE).and_then(|name| name.to_str().ok());
-    let class = named.map_or(class, |name| classify(key.row, status.as_u16(), error_name(name)));
-    let Some(credential) = key.ready.as_ref().ok().and_then(|ready| ready.auth.credential()) else {
-        // Nothing of it was signed.
-        return if class == FaultClass::ClockSkew { FaultClass::Credential } else { class };
+/// The class of an upstream's error, looked at again with what was shown: AWS names errors in a header
+/// and gives a wrong signature and a wrong clock one name. A token that was fetched and is refused may
+/// have been withdrawn, so the request is asked again with a new one, as it is with a new signature.
+pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, parts: &response::Parts, shown: &Showing<'_>) -> FaultClass {
+    let named = parts.headers.get(ERROR_TYPE).and_then(|name| name.to_str().ok());
+    let class = named.map_or(class, |name| classify(key.row, parts.status.as_u16(), error_name(name)));
+    if !matches!(class, FaultClass::Credential | FaultClass::ClockSkew) {
+        return class;
+    }
+    let credential = key.ready.as_ref().ok().and_then(|ready| ready.auth.credential());
+    let Some((credential, Shown { pass, at })) = credential.zip(shown.what) else {
+        // The key is its own value, and nothing was signed.
+        return FaultClass::Credential;
     };
     if class == FaultClass::ClockSkew {
-        let theirs = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-        if theirs.is_some_and(|theirs| proxy.identity.learn_skew(theirs, proxy.clock.wall())) {
+        let theirs = parts.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        if theirs.is_some_and(|theirs| proxy.identity.learn_skew(theirs, *at, proxy.clock.wall())) {
             return FaultClass::ClockSkew;
         }
     }
-    if matches!(class, FaultClass::Credential | FaultClass::ClockSkew) {
-        proxy.identity.refused(credential);
-        return FaultClass::Credential;
-    }
-    class
+    let renewable = proxy.identity.refused(credential, pass);
+    if renewable && !shown.again { FaultClass::ClockSkew } else { FaultClass::Credential }
 }
 
 /// `Name` of `namespace#Name:http://…`.

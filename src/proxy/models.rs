@@ -192,11 +192,12 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
     let mut head = headers::to_upstream(http::HeaderMap::new(), ready, Encoding::Identity);
     head.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     *request.headers_mut() = head;
-    let request = Box::pin(credential::put(proxy, ready, request)).await.map_err(|error| match error.kind {
+    let identified = Box::pin(credential::put(proxy, ready, request)).await.map_err(|error| match error.kind {
         Kind::Answer(FaultClass::Credential) => ListFault::Unauthorized,
         _ => ListFault::Unreachable,
     })?;
-    let answer = proxy.upstream.send(&ready.transport, &key.timeouts, request).await.map_err(|e| fault(e.what))?;
+    let answer =
+        proxy.upstream.send(&ready.transport, &key.timeouts, identified.request).await.map_err(|e| fault(e.what))?;
     let status = answer.parts.status;
     let body = error_body::read(answer.body, MODEL_LIST_BYTES_MAX).await.map_err(|_| ListFault::Unexpected)?;
     if status.is_success() {

@@ -10,6 +10,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
+use super::credential::Showing;
 use super::guard::AttemptGuard;
 use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
@@ -20,7 +21,7 @@ use super::shape::Shape;
 use super::{RequestGuard, attempt, credential, refuse, upstream_query};
 use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::dispatch::{ModelRequest, Pick, plan};
-use crate::error::{FaultClass, GatewayError, Kind};
+use crate::error::{GatewayError, Kind};
 use crate::id::ProviderName;
 use crate::project::{Caller, Grant};
 use crate::provider::{classify, path_and_query};
@@ -87,18 +88,22 @@ async fn send(
     *outgoing.headers_mut() = headers::to_upstream(inbound.head(More::No), ready, Encoding::AsCaller);
     let proxy = Arc::clone(guard.proxy());
     let outgoing = Box::pin(credential::put(&proxy, ready, outgoing)).await?;
+    let shown = outgoing.shown;
     let mut attempt = AttemptGuard::new(&pick, &proxy);
     let began = Instant::now();
-    let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, outgoing).await;
+    let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, outgoing.request).await;
     guard.waited(began.elapsed());
     let answer = match sent {
         Ok(answer) => answer,
         Err(error) => return Err(attempt::unsent(attempt, &pick, error)),
     };
-    if classify(pick.key.row, answer.parts.status.as_u16(), "") == FaultClass::Credential
-        && answer.parts.status.is_client_error()
-    {
-        return Err(attempt::credential_refused(attempt, &pick));
+    if answer.parts.status.is_client_error() {
+        let class = classify(pick.key.row, answer.parts.status.as_u16(), "");
+        let shown = Showing { what: shown.as_ref(), again: false };
+        let class = credential::judged(&proxy, &pick.key, class, &answer.parts, &shown);
+        if attempt::tells_of_key(Kind::Answer(class)) {
+            return Err(attempt::credential_refused(attempt, &pick, class));
+        }
     }
     // An error is the caller's affair: nothing is learnt of the key from it.
     if !attempt::is_error(answer.parts.status) {

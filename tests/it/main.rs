@@ -7,6 +7,7 @@
 
 mod architecture;
 mod attempts;
+mod aws;
 mod azure;
 mod canary;
 mod cli;
@@ -42,3 +43,4 @@ mod slips;
 mod streams;
 mod support;
 mod tools;
+mod vertex;

@@ -205,9 +205,20 @@ fn config(it: &Deployment<'_>) -> Option<(&'static str, Out)> {
     let cloud = CONFIGS.iter().find(|config| config.provider == it.vendor.provider)?;
     let mut out = Out::object(&it.params);
     for (member, names) in cloud.names {
-        out.set_some(member, it.secret(names));
+        out.set_some(member, it.secret(names).map(|written| file_or_text(member, written)));
     }
     (!out.is_hollow()).then_some((cloud.member, out))
+}
+
+/// Credentials of Google are written out there, or named by the path of their file.
+fn file_or_text(member: &str, written: Out) -> Out {
+    match &written.kind {
+        OutKind::Text(path) if member == "auth_credentials" && path.ends_with(".json") => {
+            let from = written.from.clone();
+            Out { kind: OutKind::Object(vec![("file".to_owned(), written)]), from }
+        }
+        _ => written,
+    }
 }
 
 fn key(draft: &Draft<'_, '_>, names: &mut HashSet<String>) -> Out {

@@ -109,6 +109,7 @@ impl Process {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.printed.wait_closed();
                 return exit_code(status);
             }
             assert!(started.elapsed() < at_most, "did not end within {at_most:?}\n{}", self.output());
@@ -128,6 +129,13 @@ impl Drop for Process {
 }
 
 impl Printed {
+    /// Until the last line of a process that has ended is read; whom it left behind may hold on to its
+    /// pipes.
+    fn wait_closed(&self) {
+        let state = self.state.lock().unwrap();
+        drop(self.more.wait_timeout_while(state, Duration::from_secs(2), |state| state.closed < 2).unwrap());
+    }
+
     fn collect(printed: &Arc<Self>, from: impl Read + Send + 'static) {
         let printed = Arc::clone(printed);
         std::thread::spawn(move || {

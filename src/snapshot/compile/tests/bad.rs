@@ -43,7 +43,7 @@ fn providers() {
         ),
         (
             custom("mine", ", \"network_config\": {\"base_url\": \"http://h\"}", "\"base_provider_type\": \"bedrock\", \"is_key_less\": true"),
-            &["E not_supported_yet /providers/mine", "E conflict /providers/mine/custom_provider_config/is_key_less"],
+            &["E conflict /providers/mine/custom_provider_config/is_key_less"],
         ),
         (
             custom("mine", "", "\"base_provider_type\": \"openai\", \"is_key_less\": true"),

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad;
+mod cloud;
 mod good;
 mod properties;
 mod sealing;
