@@ -2,7 +2,7 @@
 
 /// A JSON object as a struct.
 ///
-/// ```ignore
+/// ```text
 /// record! {
 ///     /// Description in the schema.
 ///     #[derive(Clone, Debug, Default, PartialEq)]

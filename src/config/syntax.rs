@@ -184,7 +184,9 @@ fn parse(text: &str, problems: &mut Problems) -> Option<Value> {
     };
     refuse_odd_space(body, base, parsed.tokens.as_deref().unwrap_or_default(), problems);
     let Some(root) = parsed.value else {
-        syntax(problems, text.len(), "the file holds no value");
+        // At the start, however much white space there is: the store says the same of a file that
+        // is empty, and does not keep its text.
+        syntax(problems, 0, "the file is empty, or holds only comments");
         return None;
     };
     Copy { body, base, problems }.value(&root, "", 0)

@@ -88,6 +88,9 @@ pub(super) fn unbound(error: String) -> Problems {
 }
 
 pub(super) fn unreadable(refusal: &super::Refusal) -> Problems {
+    if let super::Refusal::Empty = refusal {
+        return crate::config::read("").1;
+    }
     let mut problems = Problems::default();
     let problem = problems.error(Code::Unreadable, "", refusal.message());
     if let super::Refusal::TooLarge { .. } = refusal {

@@ -26,6 +26,7 @@ fn documents() -> Vec<String> {
     let mut all: Vec<String> = [
         "",
         " ",
+        " \n\t\r\n",
         "\u{feff}",
         "null",
         "[]",
@@ -148,9 +149,7 @@ async fn whoever_asks_is_told_the_same() {
         }
         // The gateway waits until a file has settled, which takes its time.
         let every = if is_long() { 1 } else { 3 };
-        // An empty file is no text to the gateway: some writer has begun, and not ended.
-        let is_empty = text.trim_matches(['\u{feff}', ' ']).is_empty();
-        if !has_errors || is_empty || turn % every != 0 {
+        if !has_errors || (turn > 3 && turn % every != 0) {
             continue;
         }
         bad += 1;

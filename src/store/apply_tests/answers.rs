@@ -89,7 +89,7 @@ fn changes_are_served_one_at_a_time() {
 #[test]
 fn a_broken_file_is_not_written_to() {
     let broken = [
-        ("", Code::Unreadable),
+        ("", Code::Syntax),
         ("{\"providers\": {", Code::Syntax),
         ("{\"providers\": {\"openai\": {\"keyz\": []}}}", Code::UnknownMember),
         ("{\"providers\": {\"openia\": {}}}", Code::UnknownReference),
