@@ -237,6 +237,35 @@ mod tests {
         }
     }
 
+    /// An object with a literal at every credential of a record.
+    fn literals(record: &Record) -> Json {
+        let members = record.members.iter().filter_map(|(name, shape)| {
+            let value = match shape {
+                Shape::Secret(Role::Credential) => "a literal".into(),
+                Shape::Secrets(Role::Credential) => serde_json::json!({"x-team": "a literal"}),
+                Shape::Record(record) => literals(record),
+                Shape::Secret(_) | Shape::Secrets(_) | Shape::Plain => return None,
+            };
+            Some(((*name).to_owned(), value))
+        });
+        Json::Object(members.collect())
+    }
+
+    fn count(value: &Json) -> usize {
+        value.as_object().map_or(1, |members| members.values().map(count).sum())
+    }
+
+    #[test]
+    fn what_a_body_has_sealed_the_command_seals() {
+        let mut provider = literals(&PROVIDER);
+        provider["keys"] = serde_json::json!([literals(&KEY)]);
+        let expected = count(&literals(&PROVIDER)) + count(&literals(&KEY));
+        let (document, _) = crate::config::read(&serde_json::json!({"providers": {"openai": provider}}).to_string());
+        let found = crate::snapshot::sealable_literals(&document.expect("reads").file);
+        assert!(expected >= 9, "{expected}");
+        assert_eq!(found.len(), expected, "{found:#?}");
+    }
+
     #[test]
     fn written_out_or_not() {
         for (json, expected) in [

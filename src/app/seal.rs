@@ -14,7 +14,7 @@ use crate::config::{ConfigFile, Document, Problems, SecretRef, Tree};
 use crate::hash::FingerprintKey;
 use crate::limits::{CONFIG_BYTES_MAX, NEIGHBOURS_MAX};
 use crate::secret::Secret;
-use crate::snapshot::{Compiled, SealingKey, plaintext_literals, secret_fields};
+use crate::snapshot::{Compiled, SealingKey, sealable_literals, secret_fields};
 use crate::store::{
     Base, Disk as _, KEY_FILE_NOTE, Place, Rekey, Resolver, SealKeyId, Sealed, Sealer as _, SystemDisk, SystemSealer,
     replace_file, sealed_fields, system_env,
@@ -117,7 +117,7 @@ fn set(tree: &Tree, pointer: &str, sealed: &str) -> Edit {
 pub fn seal(path: &Path) -> Result<Resealed, NotSealed> {
     let work = Work::open(path)?;
     let document = work.document();
-    let clear = plaintext_literals(&document.file);
+    let clear = sealable_literals(&document.file);
     let mut done = Resealed::default();
     if clear.iter().any(|pointer| pointer == SEALING_KEY) {
         done.notes

@@ -14,7 +14,7 @@ pub mod resolve;
 pub mod route_rule;
 mod secret_fields;
 
-pub use compile::{CompileInput, compile, load, plaintext_literals};
+pub use compile::{CompileInput, compile, load, plaintext_literals, sealable_literals};
 pub use diff::{Change, ChangeKind, diff};
 pub use reference_rule::may_refer;
 pub use resolve::{DryRun, Resolve, Unresolved};

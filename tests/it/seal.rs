@@ -25,7 +25,7 @@ const FILE: &str = r#"// our gateway
 		]},
 		"groq": {
 			"keys": [{"value": "sk-canary-groq-0123456789"}], /* no name */
-			"network_config": {"base_url": "https://groq.example", "extra_headers": {"X-Api-Key": "canary-header", "x-team": "a"}},
+			"network_config": {"base_url": "https://groq.example", "extra_headers": {"X-Api-Key": "canary-header", "x-team": "canary-team"}},
 		},
 	},
 	"management": {"keys": [{"name": "ops", "value": "canary-management-0123456789012345"}]},
@@ -69,7 +69,7 @@ fn the_diff_is_the_sealed_lines_and_the_key_stays_out_of_git() {
         assert_eq!(code, 0, "{stdout}{stderr}");
         assert!(!stdout.contains("canary") && !stderr.contains("canary"), "{stdout}{stderr}");
         for name in [
-            "sealed 5 credentials",
+            "sealed 6 credentials",
             "openai/main: value",
             "openai/second: value",
             "groq/default: value",
@@ -224,7 +224,7 @@ fn a_new_key_for_all_values() {
     assert_eq!(command(&["seal"]).0, 0);
     let (first, sealed) = (key(), read(&path));
     let (code, stdout, stderr) = command(&["seal", "--rekey"]);
-    assert!(code == 0 && stdout.contains("sealed 5 credentials"), "{stdout}{stderr}");
+    assert!(code == 0 && stdout.contains("sealed 6 credentials"), "{stdout}{stderr}");
     assert!(key() != first && read(&path) != sealed && !state.join("sealing.key.old").exists());
     assert_eq!(read(&path).len(), sealed.len());
     good();

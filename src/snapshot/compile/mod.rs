@@ -32,8 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use key::{DEFAULT_NAME, derived_id};
-pub use plaintext::plaintext_literals;
 pub(super) use plaintext::{credentials, names_credential};
+pub use plaintext::{plaintext_literals, sealable_literals};
 pub(super) use secrets::{is_empty_literal, literal_address};
 
 use self::provider::ProviderDraft;

@@ -1,15 +1,25 @@
-//! Credentials that stand in clear in the file: what `check` warns about inside a git work tree.
+//! Credentials that stand in clear in the file: what `keyway seal` seals, and what `check` warns
+//! about inside a git work tree.
 
-use crate::config::file::{AzureKeyFile, BedrockKeyFile, KeyFile, VertexKeyFile};
+use crate::config::file::{AzureKeyFile, BedrockKeyFile, KeyFile, ProxyFile, VertexKeyFile};
 use crate::config::problem::pointer_to;
 use crate::config::{ConfigFile, SecretRef};
 
 /// Words in the name of a header that make its value a credential.
 const HEADER_WORDS: [&str; 6] = ["auth", "key", "token", "secret", "cookie", "password"];
 
-/// JSON pointers of all credentials that are written out, in the order of the file's members.
-/// Addresses, regions and names are not credentials, whatever their type.
+/// JSON pointers of all that is surely a credential and written out, in the order of the file's
+/// members. Addresses, regions and names are not credentials, whatever their type.
 pub fn plaintext_literals(file: &ConfigFile) -> Vec<String> {
+    literals(file, names_credential)
+}
+
+/// Those, and the values of all other headers: no name tells for certain that a value is harmless.
+pub fn sealable_literals(file: &ConfigFile) -> Vec<String> {
+    literals(file, |_| true)
+}
+
+fn literals(file: &ConfigFile, is_header_credential: fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = |reference: Option<&SecretRef>, pointer: String| {
         if matches!(reference, Some(SecretRef::Literal(secret)) if !secret.is_empty()) {
@@ -28,12 +38,19 @@ pub fn plaintext_literals(file: &ConfigFile) -> Vec<String> {
             for (member, reference) in credentials(key) {
                 look(reference, format!("{pointer}/keys/{i}/{member}"));
             }
+            // Not a credential that goes anywhere by itself, but what guards a role.
+            let external_id = key.bedrock_key_config.as_ref().and_then(|bedrock| bedrock.external_id.as_ref());
+            look(external_id, format!("{pointer}/keys/{i}/bedrock_key_config/external_id"));
         }
         let headers = provider.network_config.iter().flat_map(|network| network.extra_headers.iter().flatten());
         for (header, reference) in headers {
-            if names_credential(header) {
+            if is_header_credential(header) {
                 look(Some(reference), pointer_to(&format!("{pointer}/network_config/extra_headers"), header));
             }
+        }
+        if let Some(ProxyFile { username, password, .. }) = &provider.proxy_config {
+            look(username.as_ref(), format!("{pointer}/proxy_config/username"));
+            look(password.as_ref(), format!("{pointer}/proxy_config/password"));
         }
     }
     for (i, project) in file.projects.iter().flatten().enumerate() {
