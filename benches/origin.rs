@@ -25,6 +25,9 @@ struct State {
     streams: AtomicUsize,
     /// Spreads the events of the streams over their interval.
     phase: AtomicUsize,
+    /// Streams tick in step with it, so that every window meets the same pattern of events: how many
+    /// fall into one wake-up of a gateway must not be a matter of when its streams happened to begin.
+    epoch: Instant,
 }
 
 impl Origin {
@@ -35,6 +38,7 @@ impl Origin {
             answer: Mutex::new(Arc::new(Answer::Whole(Vec::new()))),
             streams: AtomicUsize::new(0),
             phase: AtomicUsize::new(0),
+            epoch: Instant::now(),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -116,7 +120,8 @@ async fn stream(
 ) -> std::io::Result<()> {
     let phase = u32::try_from(state.phase.fetch_add(1, Ordering::Relaxed) % 20).unwrap();
     socket.write_all(head).await?;
-    let mut ticks = interval_at(Instant::now() + every * phase / 20, every);
+    let passed = u32::try_from(state.epoch.elapsed().as_micros() / every.as_micros()).unwrap();
+    let mut ticks = interval_at(state.epoch + every * (passed + 1) + every * phase / 20, every);
     let mut nothing = [0; 16];
     loop {
         tokio::select! {
