@@ -86,6 +86,15 @@ impl ConfigHash {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
 
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A hash that was kept as [`ConfigHash::bytes`].
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// First 8 hex digits: the form of `x-keyway-generation`.
     pub fn short(&self) -> String {
         self.hex().chars().take(8).collect()

@@ -33,6 +33,7 @@ pub mod router;
 pub mod secret;
 pub mod server;
 pub mod snapshot;
+pub mod state;
 pub mod store;
 pub mod telemetry;
 pub mod ticks;

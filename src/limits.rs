@@ -397,3 +397,35 @@ pub const TOKEN_FETCHED_BYTES_MAX: usize = 16 * 1024;
 pub const CLOCK_SKEW_MIN: Duration = Duration::from_secs(240);
 /// Profiles that one profile leads to by `source_profile`.
 pub const PROFILE_HOPS_MAX: usize = 5;
+// --- State ---------------------------------------------------------------------------------------
+
+/// What waits for the state's thread. Management bounds its own requests far below.
+pub const STATE_QUEUE_MAX: usize = 1024;
+/// What is done in one transaction at most.
+pub const STATE_BATCH_MAX: usize = 128;
+/// A state that is kept in memory because its file would not do looks again this often.
+pub const STATE_REOPEN_INTERVAL: Duration = Duration::from_secs(10);
+/// Rows that have had their time are taken out this often.
+pub const STATE_TRIM_INTERVAL: Duration = Duration::from_secs(600);
+/// Another process that writes to the same file is waited for so long.
+pub const STATE_BUSY_WAIT: Duration = Duration::from_millis(500);
+/// The whole file; SQLite refuses to let it grow beyond.
+pub const STATE_FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// What is left of SQLite's journal between transactions.
+pub const STATE_JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Of SQLite's page cache, on one thread of the process.
+pub const STATE_CACHE_KIB_MAX: u64 = 1024;
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Remembered requests; beyond it the oldest give way.
+pub const IDEMPOTENCY_ROWS_MAX: u64 = 50_000;
+/// Entries of the audit log; beyond it the oldest give way.
+pub const AUDIT_ROWS_MAX: u64 = 100_000;
+/// Ids of files, batches and responses whose owner is remembered; beyond it the oldest give way.
+pub const ID_ROWS_MAX: u64 = 500_000;
+/// A longer id is nobody's.
+pub const ID_BYTES_MAX: usize = 512;
+/// Keys whose first sight is remembered; beyond it those that changed longest ago give way.
+pub const SEEN_ROWS_MAX: u64 = 50_000;
+/// Of each table, what goes along into memory when the file fails.
+pub const STATE_RESCUE_ROWS_MAX: u64 = 10_000;

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Admin;
 use crate::hash::ConfigHash;
 use crate::snapshot::Snapshot;
+use crate::state::Standing;
 use crate::store::{Failure, ReloadOutcome, ReloadResult, Status};
 
 /// The whole state.
@@ -32,7 +33,8 @@ pub fn status(admin: &Admin, snapshot: &Snapshot) -> Value {
         "last_error": status.last_error.as_ref().map(failure),
         "watch_mode": status.watch_mode.as_str(),
         "write_mode": status.write_mode.as_str(),
-        "restart_pending": status.restart_pending,
+        "restart_pending": restart_pending(admin, snapshot, &status),
+        "state": state(&admin.state.standing()),
         "in_flight": status.in_flight().into_iter().map(|(number, requests)| json!({
             "generation": number,
             "requests": requests,
@@ -46,6 +48,24 @@ pub fn status(admin: &Admin, snapshot: &Snapshot) -> Value {
     })
 }
 
+/// What the file asks for and only a restart brings: the directory of the state among it.
+fn restart_pending(admin: &Admin, snapshot: &Snapshot, status: &Status) -> Vec<String> {
+    let mut pending = status.restart_pending.clone();
+    if snapshot.state_dir != admin.state.dir() {
+        pending.push("/state/dir".to_owned());
+    }
+    pending
+}
+
+/// Where lasting state is kept, and why not where it should be.
+fn state(standing: &Standing) -> Value {
+    match standing {
+        Standing::Opening => json!({"kept_in": "opening"}),
+        Standing::File { path } => json!({"kept_in": "file", "path": path}),
+        Standing::Memory { path, why } => json!({"kept_in": "memory", "path": path, "why": why}),
+    }
+}
+
 /// The part that `/readyz?verbose` shows.
 pub fn verbose(admin: &Admin) -> Value {
     let status: &Status = &admin.store.status();
@@ -55,6 +75,7 @@ pub fn verbose(admin: &Admin) -> Value {
         "drift": status.drift,
         "last_error": status.last_error.as_ref().map(failure),
         "watch_mode": status.watch_mode.as_str(),
+        "state": state(&admin.state.standing()),
     })
 }
 

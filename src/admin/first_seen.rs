@@ -1,5 +1,6 @@
 //! When a key that the file says nothing of was first seen, and when it last changed: the times of
-//! the generations in which this process met it. Bounded by the keys of the running generation.
+//! the generations in which a process with this state met it. Bounded by the keys of the running
+//! generation.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,11 +8,12 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::OnceCell;
 
 use crate::config::syntax::{Kind, Value};
-use crate::hash::ConfigHash;
 use crate::id::KeyId;
 use crate::snapshot::{Key, Snapshot};
+use crate::state::{Sight, State};
 
 /// RFC 3339, never null (CONTRACT 2.3).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,44 +22,52 @@ pub struct Times {
     pub updated_at: String,
 }
 
-/// What this process remembers of keys without times of their own.
+/// What is remembered of keys without times of their own.
 #[derive(Debug, Default)]
 pub struct FirstSeen {
     known: Mutex<Known>,
+    recalled: OnceCell<()>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     /// The generation that was looked at last.
     generation: u64,
-    keys: HashMap<KeyId, Seen>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    hash: ConfigHash,
-    first: SystemTime,
-    changed: SystemTime,
+    keys: HashMap<KeyId, Sight>,
 }
 
 impl FirstSeen {
-    /// Looks at a generation that was applied at a time; keys that it lacks are forgotten.
-    pub fn look(&self, snapshot: &Snapshot, applied_at: SystemTime) {
+    /// Takes in what earlier processes have seen, before the first look. A state that does not
+    /// answer remembers nothing.
+    pub async fn recall(&self, state: &State) {
+        let all = async || {
+            let sights = state.all_seen().await.unwrap_or_default();
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).keys.extend(sights);
+        };
+        self.recalled.get_or_init(all).await;
+    }
+
+    /// Looks at a generation that was applied at a time; keys that it lacks are forgotten. Returns
+    /// what is to be remembered anew.
+    pub fn look(&self, snapshot: &Snapshot, applied_at: SystemTime) -> Vec<(KeyId, Sight)> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.generation == snapshot.mark.number {
-            return;
+            return Vec::new();
         }
+        let mut news = Vec::new();
         let keys = snapshot.providers.iter().flat_map(|provider| &provider.keys);
         let next = keys.map(|key| {
-            let seen = match known.keys.get(&key.id) {
-                Some(seen) if seen.hash == key.hash => *seen,
-                Some(seen) => Seen { hash: key.hash, first: seen.first, changed: applied_at },
-                None => Seen { hash: key.hash, first: applied_at, changed: applied_at },
+            let sight = match known.keys.get(&key.id) {
+                Some(sight) if sight.hash == key.hash => return (key.id.clone(), *sight),
+                Some(sight) => Sight { hash: key.hash, first: sight.first, changed: applied_at },
+                None => Sight { hash: key.hash, first: applied_at, changed: applied_at },
             };
-            (key.id.clone(), seen)
+            news.push((key.id.clone(), sight));
+            (key.id.clone(), sight)
         });
         let keys = next.collect();
         *known = Known { generation: snapshot.mark.number, keys };
+        news
     }
 
     /// What the file says of the key, else what was seen of it.
@@ -94,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::config::Tree;
+    use crate::hash::ConfigHash;
     use crate::snapshot::GenerationMark;
     use crate::snapshot::fixture::{key, provider, snapshot};
 
@@ -108,9 +119,9 @@ mod tests {
             made
         };
         let one = numbered(1, key("a"));
-        seen.look(&one, at(10));
-        seen.look(&one, at(20));
-        seen.look(&numbered(2, key("a")), at(25));
+        assert_eq!(seen.look(&one, at(10)).len(), 1);
+        assert_eq!(seen.look(&one, at(20)), []);
+        assert_eq!(seen.look(&numbered(2, key("a")), at(25)), []);
         let held = &one.providers[0].keys[0];
         let times = seen.times(bare.root(), held);
         assert_eq!((times.created_at.as_str(), &times.updated_at), ("1970-01-01T00:00:10Z", &times.created_at));
@@ -118,7 +129,7 @@ mod tests {
         let mut other = key("a");
         other.hash = ConfigHash::of_bytes(b"other");
         let other = numbered(3, other);
-        seen.look(&other, at(30));
+        assert_eq!(seen.look(&other, at(30)).len(), 1);
         let times = seen.times(bare.root(), &other.providers[0].keys[0]);
         assert_eq!(times.created_at, "1970-01-01T00:00:10Z");
         assert_eq!(times.updated_at, "1970-01-01T00:00:30Z");

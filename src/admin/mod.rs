@@ -22,6 +22,7 @@ use crate::permit::{Bound, Room};
 use crate::project::Caller;
 use crate::router::{AdminMatch, AdminRoute, StatusRoute};
 use crate::snapshot::Snapshot;
+use crate::state::State;
 use crate::store::{Command, Generation, Store};
 use crate::telemetry::Meters;
 
@@ -56,6 +57,7 @@ use error::ApiError;
 pub struct Admin {
     pub store: Arc<Store>,
     pub commands: mpsc::Sender<Command>,
+    pub state: State,
     pub meters: Arc<Meters>,
     pub in_flight: Bound,
     pub connections: Bound,
@@ -126,6 +128,7 @@ impl Admin {
         B::Error: Into<BoxError>,
     {
         let Asked { matched, snapshot, head, query, prober, .. } = *asked;
+        self.lens.first_seen.recall(&self.state).await;
         let (provider, key_id) = (&*matched.provider, &*matched.key_id);
         let limits = &snapshot.server.limits;
         let bytes_max = match matched.route {
@@ -167,7 +170,10 @@ impl Admin {
     }
 
     fn looked_at(&self, generation: Arc<Generation>) -> Arc<Generation> {
-        self.lens.first_seen.look(&generation.snapshot, self.store.status().applied_at);
+        let news = self.lens.first_seen.look(&generation.snapshot, self.store.status().applied_at);
+        if !news.is_empty() && self.state.seen(news).is_err() {
+            tracing::debug!("when keys were first seen is not kept this time");
+        }
         generation
     }
 

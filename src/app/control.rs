@@ -49,7 +49,7 @@ impl Signals {
 /// `server.drain_seconds`. A second signal ends the process at once with 128 + its number.
 pub fn until_drained(running: Running) -> ExitCode {
     let Running { runtime, mut signals, writer, store, commands, inbox, keeper, drain, draining, log, .. } = running;
-    let (workers, mut ended) = (running.workers, running.ended);
+    let (workers, state, mut ended) = (running.workers, running.state, running.ended);
     runtime.block_on(async move {
         systemd::ready();
         super::run::gather_entropy();
@@ -86,6 +86,7 @@ pub fn until_drained(running: Running) -> ExitCode {
             }
         }
         let cut: usize = workers.into_iter().filter_map(|worker| worker.join().ok()).map(|drained| drained.cut).sum();
+        state.close();
         tracing::info!(connections_cut = cut, "drained");
         ExitCode::SUCCESS
     })

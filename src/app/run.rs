@@ -33,7 +33,8 @@ use crate::mock::{InMemory, Mock, Recording};
 use crate::permit::{Bound, Room};
 use crate::proxy::{ModelLists, ModelsListed, Proxy};
 use crate::server::{self, Drain, ListenerCommand, ServerRuntime};
-use crate::store::{Command, StartError, Store, Writer, WriterOptions};
+use crate::state::{Place, State, StateThread};
+use crate::store::{Command, StartError, Store, Writer, WriterOptions, make_state_dir};
 use crate::telemetry::{Log, LogHandle, LogOptions, Meters, Recorder};
 use crate::ticks::Ticks;
 use crate::upstream::{InProcess, Tls, Upstream};
@@ -105,6 +106,8 @@ pub struct Running {
     pub draining: Arc<AtomicBool>,
     pub log: LogHandle,
     pub workers: Vec<thread::JoinHandle<server::Drained>>,
+    /// Closed when all others have ended.
+    pub state: StateThread,
     /// One message per worker that has ended.
     pub ended: mpsc::Receiver<()>,
 }
@@ -150,8 +153,9 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
         (signals, Writer::start(writing)?)
     };
 
+    let (remembered, state) = state(&store)?;
     let draining = Arc::new(AtomicBool::new(false));
-    let (shared, asks) = shared(&store, clock, log, count, &draining, &commands, &random);
+    let (shared, asks) = shared(&store, remembered, clock, log, count, &draining, &commands, &random);
     let machine = Arc::new(Machine::new(clock, FingerprintKey::new(random)));
     let keeper = Keeper::new(asks, Upstream::new(Tls::new(), Arc::clone(&shared.embedded)), machine);
     let drain = shared.drain.clone();
@@ -161,11 +165,37 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
         workers.push(spawn(index, &shared, receiver, ended_tx.clone())?);
     }
     let log = log.clone();
-    Ok(Running { signals, writer, store, commands, inbox, keeper, drain, draining, log, workers, ended, runtime })
+    Ok(Running {
+        signals,
+        writer,
+        store,
+        commands,
+        inbox,
+        keeper,
+        drain,
+        draining,
+        log,
+        workers,
+        state,
+        ended,
+        runtime,
+    })
 }
 
+/// Opens beside everything else that has to be done at the start.
+fn state(store: &Arc<Store>) -> Result<(State, StateThread), Failure> {
+    let dir = store.load().state_dir.clone();
+    let made = dir.clone();
+    let run = random().and_then(|random| random.first_chunk().copied());
+    let run = run.ok_or_else(|| Failure::Machine("no random numbers".to_owned()))?;
+    let place = Place { dir, prepare: Box::new(move || make_state_dir(&made)), run };
+    State::start(place).map_err(|error| Failure::Machine(format!("no state thread: {error}")))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is made once, at the start, and goes into one struct")]
 fn shared(
     store: &Arc<Store>,
+    state: State,
     clock: Clock,
     log: &LogHandle,
     workers: usize,
@@ -185,6 +215,7 @@ fn shared(
         connections: connections.clone(),
         draining: Arc::clone(draining),
         commands: commands.clone(),
+        state,
         lens: Lens { first_seen: Arc::default(), clock },
         log_lines_dropped: Arc::new(move || dropped.dropped()),
         busy: Bound::new(),

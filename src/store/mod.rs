@@ -45,7 +45,7 @@ pub use rekey::Rekey;
 pub use resolve::{Env, Resolver, system_env};
 pub use seal::{Place, SealFault, SealKeyId, Sealed};
 pub use sealing_key::{KEY_FILE_NOTE, SystemSealer, sealed_fields};
-pub use state_dir::replace_file;
+pub use state_dir::{make_state_dir, replace_file};
 pub use status::{Alive, Failure, ReloadOutcome, ReloadResult, Status, WatchMode, WriteMode};
 pub use watch::{Directories, Events, Knock, NoEvents, SystemEvents};
 pub use writer::{StartError, Writer, WriterOptions};

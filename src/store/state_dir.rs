@@ -34,6 +34,11 @@ pub(super) fn prepare(dir: &Path) -> io::Result<File> {
     }
 }
 
+/// Makes the state directory, for files that are not the store's own.
+pub fn make_state_dir(dir: &Path) -> io::Result<()> {
+    prepare(dir).map(drop)
+}
+
 /// One process at a time in this directory, until what is returned is dropped.
 pub(super) fn lock(dir: &Path) -> io::Result<File> {
     let lock = File::open(dir)?;

@@ -41,7 +41,7 @@ const RANKS: &[Rank] = &[
     Rank { module: "clock", rank: 4, may_import: &[] },
     // A row of the management table says what it asks of its caller.
     Rank { module: "router", rank: 4, may_import: &["dialect", "project::Scope"] },
-    Rank { module: "ledger", rank: 4, may_import: &[] },
+    Rank { module: "state", rank: 4, may_import: &[] },
     Rank { module: "dispatch", rank: 4, may_import: &["snapshot", "provider", "health", "dialect"] },
     Rank { module: "project", rank: 4, may_import: &["dispatch", "snapshot", "health", "dialect"] },
     Rank { module: "upstream", rank: 4, may_import: &["snapshot", "provider"] },
@@ -59,7 +59,7 @@ const RANKS: &[Rank] = &[
             "project",
             "upstream",
             "identity",
-            "ledger::affinity",
+            "state",
             // Reading within bounds, nothing else of the server.
             "server::BodyError",
             "server::Flowing",
@@ -79,7 +79,7 @@ const RANKS: &[Rank] = &[
             "clock",
             "router",
             "store",
-            "ledger",
+            "state",
             "project",
             "dispatch::ModelRequest",
             "dispatch::explain",

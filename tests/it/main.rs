@@ -40,6 +40,7 @@ mod sdk;
 mod seal;
 mod server;
 mod slips;
+mod state;
 mod streams;
 mod support;
 mod tools;

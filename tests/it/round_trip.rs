@@ -192,7 +192,7 @@ async fn what_was_read_and_is_sent_back_changes_no_byte() {
         let text = std::fs::read_to_string(&path).unwrap();
         let gateway = launch(&*text).env("A_KEY", "sk-in-a-variable-0123").env("A_URL", "http://127.0.0.1:1").start();
         if seals {
-            std::fs::create_dir(gateway.dir().join(".keyway")).unwrap();
+            std::fs::create_dir_all(gateway.dir().join(".keyway")).unwrap();
             std::fs::copy(dir.path().join(".keyway/sealing.key"), gateway.dir().join(".keyway/sealing.key")).unwrap();
             let url = gateway.url("/api/config/reload");
             let reload = send(request(Method::POST, &url, &[], "")).await.json();

@@ -183,7 +183,8 @@ impl Gateway {
         let mut all = names(folder);
         all.retain(|name| name.contains(".keyway-tmp") || name.ends_with(".new"));
         let state = names(&folder.join(".keyway"));
-        all.extend(state.into_iter().filter(|name| !matches!(&**name, ".gitignore" | "sealing.key")));
+        let ours = |name: &String| matches!(&**name, ".gitignore" | "sealing.key") || name.starts_with("state.sqlite");
+        all.extend(state.into_iter().filter(|name| !ours(name)));
         all
     }
 
