@@ -7,9 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::error::ApiError;
 use super::{Admin, json as answer_json};
-use crate::dialect::{Dialect, Endpoint, Operation};
-use crate::dispatch::ModelRequest;
-use crate::dispatch::explain::{KeyReason, explain};
+use crate::dispatch::explain::{KeyReason, about};
 use crate::id::ModelName;
 use crate::limits::MODEL_NAME_BYTES_MAX;
 use crate::project::Grant;
@@ -31,17 +29,9 @@ pub fn answer(admin: &Admin, snapshot: &Snapshot, query: Option<&str>) -> Result
             Grant::Project(found.ok_or_else(|| missing().field("project"))?)
         }
     };
-    let request = ModelRequest {
-        endpoint: Endpoint { dialect: Dialect::OpenAi, operation: Operation::ChatCompletion },
-        stream: false,
-        model: Some(ModelName::new(model.as_str())),
-        provider: None,
-        native: &[],
-        fallbacks: Default::default(),
-        pin: None,
-    };
-    let reasons = explain(snapshot, &request, admin.clock().now());
-    let reasons = reasons.map_err(|no_plan| ApiError::from(&no_plan.to_error()))?;
+    let plan = about(snapshot, ModelName::new(model.as_str()));
+    let plan = plan.map_err(|no_plan| ApiError::from(&no_plan.to_error()))?;
+    let reasons = plan.explain(snapshot, admin.clock().now());
     let route = model.starts_with('@').then_some(model.as_str());
     let keys: Vec<Json> = reasons.iter().map(|key| entry(key, admits(grant, key, route))).collect();
     let body = json!({

@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use super::ids::RequestIds;
 use super::prober::WorkerProber;
 use crate::admin::{self, Admin, Asked};
-use crate::dialect::{Dialect, Operation};
+use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::error::{GatewayError, Kind};
 use crate::id::RequestId;
 use crate::limits::OVERLOAD_RETRY_AFTER;
 use crate::permit::Bound;
 use crate::project::{self, Caller, Peer, Scope, Visit};
 use crate::proxy::{self, Call, Proxy, ReplyBody, RequestGuard, Through};
-use crate::router::{self, Head, Matched, Side, StatusRoute};
+use crate::router::{self, Head, Matched, Side, StatusRoute, Tongue};
 use crate::server::{ConnInfo, Handler, Interrupt, PeerKind, Unserved};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
@@ -42,6 +42,12 @@ struct Inner {
     own_uid: u32,
 }
 
+/// In whose words an answer is given, and under which id.
+pub struct Asker {
+    id: RequestId,
+    dialect: Dialect,
+}
+
 impl Worker {
     pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, in_flight: Bound, ids: RequestIds) -> Self {
         let own_uid = rustix::process::getuid().as_raw();
@@ -52,29 +58,35 @@ impl Worker {
 
 impl Handler for Worker {
     type Body = ReplyBody;
+    type Asker = Asker;
 
-    async fn call(&self, request: Request<Incoming>, conn: Arc<ConnInfo>) -> Response<ReplyBody> {
+    fn asker(&self, request: &Request<Incoming>) -> Asker {
+        let dialect = router::dialect_of(request.uri().path(), Tongue::of(request.headers()));
+        Asker { id: self.inner.ids.of(request.headers()), dialect }
+    }
+
+    async fn call(&self, request: Request<Incoming>, asker: &Asker, conn: Arc<ConnInfo>) -> Response<ReplyBody> {
         let inner = &*self.inner;
         let snapshot = inner.store.snapshot();
-        let id = inner.ids.of(request.headers());
+        let Asker { id, dialect } = asker;
         inner.proxy.access_log.store(snapshot.access_log, Ordering::Relaxed);
         let for_admin = admin::owns(request.uri().path());
-        match inner.route(&snapshot, &id, request, &conn).await {
+        match inner.route(&snapshot, id, request, &conn).await {
             Ok(response) => response,
             Err(refusal) => {
-                let mut response = refusal.render(for_admin, &id).map(ReplyBody::whole);
-                proxy::identify(response.headers_mut(), &id, &snapshot.mark);
+                let mut response = refusal.render(for_admin, *dialect, id).map(ReplyBody::whole);
+                proxy::identify(response.headers_mut(), *dialect, id, &snapshot.mark);
                 response
             }
         }
     }
 
-    fn unserved(&self, why: Unserved) -> Response<ReplyBody> {
+    fn unserved(&self, why: Unserved, asker: &Asker) -> Response<ReplyBody> {
         let (kind, code, message) = match why {
             Unserved::Panicked => (Kind::Internal, "internal_error", "a bug in the gateway; its log says where"),
             Unserved::Stopping => (Kind::Overloaded, "gateway_stopping", "the gateway is being stopped"),
         };
-        proxy::render(&GatewayError::gateway(kind, code, message)).map(ReplyBody::whole)
+        proxy::render(&GatewayError::gateway(kind, code, message), asker.dialect, &asker.id).map(ReplyBody::whole)
     }
 
     fn panicked(&self) {
@@ -104,11 +116,11 @@ impl From<GatewayError> for Refusal {
 
 impl Refusal {
     /// In the shape that clients of the path know.
-    fn render(self, for_admin: bool, id: &RequestId) -> Response<Bytes> {
+    fn render(self, for_admin: bool, dialect: Dialect, id: &RequestId) -> Response<Bytes> {
         if for_admin {
             return admin::refusal(&self.error, self.allow, id);
         }
-        let mut response = proxy::render(&self.error);
+        let mut response = proxy::render(&self.error, dialect, id);
         if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -132,7 +144,7 @@ impl Inner {
             let head = Head { version: parts.version, method: &method, uri: &uri, headers: &parts.headers };
             router::canonical(head).map_err(GatewayError::from)?
         };
-        let matched = on_this_listener(router::find(&method, &path), snapshot, conn);
+        let matched = on_this_listener(router::find(&method, &path, Tongue::of(&parts.headers)), snapshot, conn);
         let visit = Visit::of(&parts, peer(conn), self.own_uid);
         let scope = scope(&matched, uri.query());
         let caller = project::authenticate(snapshot, &visit, scope).map_err(GatewayError::from)?;
@@ -154,16 +166,17 @@ impl Inner {
                 // Rare, and its future is large: it must not be carried by every other request.
                 let mut response = Box::pin(self.admin.answer(asked, body)).await;
                 // Of the generation that runs now: a write is answered when it serves.
-                proxy::identify(response.headers_mut(), id, &self.store.load().mark);
+                proxy::identify(response.headers_mut(), Dialect::OpenAi, id, &self.store.load().mark);
                 Ok(response.map(ReplyBody::whole))
             }
             Matched::Data(found) => {
-                let guard = self.guard(snapshot, id, &method, found.endpoint.operation, &caller)?;
+                let guard = self.guard(snapshot, id, &method, found.endpoint, &caller)?;
                 let call = Call { snapshot, caller: &caller, matched: found, query: uri.query() };
                 Ok(proxy::handle(call, request, guard).await)
             }
             Matched::Passthrough { provider, path } => {
-                let guard = self.guard(snapshot, id, &method, Operation::Other, &caller)?;
+                let endpoint = Endpoint { dialect: Dialect::OpenAi, operation: Operation::Other };
+                let guard = self.guard(snapshot, id, &method, endpoint, &caller)?;
                 let through = Through { snapshot, caller: &caller, provider: &provider, path, query: uri.query() };
                 Ok(proxy::handle_passthrough(through, request, guard).await)
             }
@@ -179,7 +192,7 @@ impl Inner {
         snapshot: &Snapshot,
         id: &RequestId,
         method: &Method,
-        operation: Operation,
+        endpoint: Endpoint,
         caller: &Caller,
     ) -> Result<Box<RequestGuard>, Refusal> {
         let Some(permit) = self.in_flight.take(snapshot.server.limits.in_flight_max) else {
@@ -189,7 +202,7 @@ impl Inner {
                 .into());
         };
         let mark = Arc::clone(&snapshot.mark);
-        let mut guard = RequestGuard::new(Arc::clone(&self.proxy), permit, mark, id.clone(), method.clone(), operation);
+        let mut guard = RequestGuard::new(Arc::clone(&self.proxy), permit, mark, id.clone(), method.clone(), endpoint);
         if let Caller::Project { project, .. } = caller {
             guard.line.project = snapshot.projects.as_ref().and_then(|all| all.get(*project)).map(|p| p.id.clone());
         }
@@ -242,13 +255,13 @@ fn peer(conn: &ConnInfo) -> Peer {
 fn not_found(side: Side) -> GatewayError {
     let message = match side {
         Side::Admin => "no such management route",
-        Side::Data => "no such route; the OpenAI API lives under /v1",
+        Side::Data => "no such route; the OpenAI API lives under /v1, the Anthropic API under /anthropic/v1",
     };
     GatewayError::caller(Kind::NotFound, "not_found", message)
 }
 
 fn not_served(dialect: Dialect) -> GatewayError {
-    let message = format!("this release does not serve the {dialect:?} API; the OpenAI API lives under /v1");
+    let message = format!("this release does not serve the {} API; the OpenAI API lives under /v1", dialect.label());
     GatewayError::caller(Kind::Unsupported, "dialect_not_supported", message)
 }
 

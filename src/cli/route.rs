@@ -8,12 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use smallvec::SmallVec;
 
 use super::{Format, USAGE, complain, config_path, not_good, print};
 use crate::app;
-use crate::dialect::{Dialect, Endpoint, Operation};
-use crate::dispatch::{KeyReason, ModelRequest, Reason, plan};
+use crate::dispatch::{KeyReason, Reason, explain};
 use crate::id::ModelName;
 use crate::project::Grant;
 use crate::snapshot::Snapshot;
@@ -83,18 +81,9 @@ fn grant<'s>(args: &Args, snapshot: &'s Snapshot) -> Result<Grant<'s>, String> {
     found.map(Grant::Project).ok_or_else(|| "the config has no project of that id".to_owned())
 }
 
-/// As a chat completion on `/v1`: what a bare name means may differ on a provider's own paths.
+/// As a chat: what a bare name means may differ on a provider's own paths.
 fn ask(model: &str, grant: Grant<'_>, snapshot: &Snapshot) -> Answer {
-    let request = ModelRequest {
-        endpoint: Endpoint { dialect: Dialect::OpenAi, operation: Operation::ChatCompletion },
-        stream: false,
-        model: Some(ModelName::new(model)),
-        provider: None,
-        native: &[],
-        fallbacks: SmallVec::new(),
-        pin: None,
-    };
-    let mut plan = match plan(snapshot, &request) {
+    let mut plan = match explain::about(snapshot, ModelName::new(model)) {
         Ok(plan) => plan,
         Err(why) => {
             let public = why.to_error().public;

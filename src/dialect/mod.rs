@@ -3,9 +3,17 @@
 //!
 //! Sans-IO: bytes in, findings out. Knows no provider, no key and no socket.
 
+pub mod anthropic;
 pub mod frame;
 pub mod openai;
+pub mod path;
 pub mod scan;
+
+use bytes::Bytes;
+
+use crate::error::{Kind, Public};
+use frame::ending::Terminal;
+use path::PathRow;
 
 /// A family of wire formats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -26,6 +34,8 @@ pub enum Operation {
     /// `/responses/{id}` and what lies below it.
     ResponsesItem,
     Embedding,
+    /// How many tokens a request would take; nothing is generated.
+    CountTokens,
     Moderation,
     Rerank,
     ImageGeneration,
@@ -66,6 +76,86 @@ pub enum BodyKind {
     ByContentType,
 }
 
+/// A failure that a dialect puts into words.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    pub kind: Kind,
+    /// HTTP status that it has, or would have had if it had come before the first byte.
+    pub status: u16,
+    pub public: &'a Public,
+    /// Of the request.
+    pub id: &'a str,
+}
+
+impl Dialect {
+    pub const ALL: [Self; 5] = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Bedrock, Self::Cohere];
+
+    /// For people, as in "the … API".
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OpenAI",
+            Self::Anthropic => "Anthropic",
+            Self::Gemini => "Gemini",
+            Self::Bedrock => "Bedrock",
+            Self::Cohere => "Cohere",
+        }
+    }
+
+    /// The paths that mean something to routing, below the version prefix.
+    pub fn paths(self) -> &'static [PathRow] {
+        match self {
+            Self::OpenAi => openai::PATHS,
+            Self::Anthropic => anthropic::PATHS,
+            Self::Gemini | Self::Bedrock | Self::Cohere => &[],
+        }
+    }
+
+    /// The body of an error answer.
+    pub fn error_body(self, failure: &Failure<'_>) -> Bytes {
+        match self {
+            Self::Anthropic => anthropic::error_body(failure),
+            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => {
+                openai::error_body(failure.kind, failure.public)
+            }
+        }
+    }
+
+    /// What ends a stream of server-sent events; `None` where its end must be believed.
+    pub fn terminal(self, operation: Operation) -> Option<Terminal> {
+        match self {
+            Self::OpenAi => openai::terminal(operation),
+            Self::Anthropic => anthropic::terminal(operation),
+            Self::Gemini | Self::Bedrock | Self::Cohere => None,
+        }
+    }
+
+    /// The event that ends a broken stream of server-sent events.
+    pub fn error_event(self, operation: Operation, failure: &Failure<'_>) -> Bytes {
+        match self {
+            Self::Anthropic => anthropic::error_event(failure),
+            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => {
+                openai::error_event(operation, failure.kind, failure.public)
+            }
+        }
+    }
+
+    /// The header in which callers look for the id of their request, beside our own.
+    pub fn request_id_header(self) -> Option<&'static str> {
+        match self {
+            Self::Anthropic => Some("request-id"),
+            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => None,
+        }
+    }
+
+    /// A header that an upstream insists on, sent where the caller did not.
+    pub fn default_header(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Anthropic => Some(anthropic::DEFAULT_VERSION),
+            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => None,
+        }
+    }
+}
+
 impl Operation {
     /// Name as in `allowed_requests` and `request_path_overrides` (bifrost.md 5.3), in logs and in
     /// metrics. A streamed call appends `_stream` in `allowed_requests` only.
@@ -76,6 +166,7 @@ impl Operation {
             Self::Responses => "responses",
             Self::ResponsesItem => "responses_item",
             Self::Embedding => "embedding",
+            Self::CountTokens => "count_tokens",
             Self::Moderation => "moderation",
             Self::Rerank => "rerank",
             Self::ImageGeneration => "image_generation",

@@ -8,39 +8,17 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::Operation;
 use super::frame::ending::Terminal;
 use super::frame::sse::Event;
+use super::path::{PathRow, Pattern, row};
 use super::scan::write_json_string;
-use super::{BodyKind, Operation};
 use crate::error::{FaultClass, Kind, Public};
-
-/// One path of the dialect, below its version prefix.
-#[derive(Clone, Copy, Debug)]
-pub struct PathRow {
-    pub method: &'static str,
-    pub pattern: Pattern,
-    pub operation: Operation,
-    pub body: BodyKind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pattern {
-    /// The path and nothing else.
-    Exact(&'static str),
-    /// The path, a slash and a model name, which may hold slashes.
-    Model(&'static str),
-    /// The path, a slash and whatever follows.
-    Below(&'static str),
-}
-
-const fn row(method: &'static str, pattern: Pattern, operation: Operation, body: BodyKind) -> PathRow {
-    PathRow { method, pattern, operation, body }
-}
 
 /// The paths that mean something to routing; every other one is [`Operation::Other`]. Read from the
 /// top: the first row that fits wins, and the frequent ones stand first.
 pub const PATHS: &[PathRow] = {
-    use BodyKind::{ByContentType, Form, Json, None};
+    use super::BodyKind::{ByContentType, Form, Json, None};
     use Pattern::{Below, Exact, Model};
     &[
         row("POST", Exact("/chat/completions"), Operation::ChatCompletion, Json),
@@ -78,18 +56,6 @@ pub const PATHS: &[PathRow] = {
         row("GET", Exact("/chat/completions"), Operation::Other, None),
     ]
 };
-
-impl Pattern {
-    /// Whether `path` fits, and what stands behind the literal part.
-    pub fn fits(self, path: &str) -> Option<&str> {
-        match self {
-            Self::Exact(literal) => (path == literal).then_some(""),
-            Self::Model(literal) | Self::Below(literal) => {
-                path.strip_prefix(literal)?.strip_prefix('/').filter(|rest| !rest.is_empty())
-            }
-        }
-    }
-}
 
 /// `error.type` of a failure.
 pub fn error_type(kind: Kind) -> &'static str {
@@ -195,6 +161,7 @@ pub fn terminal(operation: Operation) -> Option<Terminal> {
         | Operation::ImageGeneration
         | Operation::ImageEdit => Some(Terminal::Typed(&LAST_EVENTS)),
         Operation::Embedding
+        | Operation::CountTokens
         | Operation::Moderation
         | Operation::Rerank
         | Operation::ImageVariation
@@ -433,21 +400,6 @@ mod tests {
         ];
         for (name, data, expected) in table {
             assert_eq!(error_in(&event(name, data)), expected, "{name} {data}");
-        }
-    }
-
-    #[test]
-    fn rows_do_not_shadow_each_other() {
-        for (index, row) in PATHS.iter().enumerate() {
-            let (Pattern::Exact(path) | Pattern::Model(path) | Pattern::Below(path)) = row.pattern;
-            assert!(path.starts_with('/') && !path.ends_with('/'), "{path}");
-            let same = |other: &&PathRow| other.method == row.method && other.pattern == row.pattern;
-            assert_eq!(PATHS.iter().filter(same).count(), 1, "{} {path}", row.method);
-            if let Pattern::Exact(path) = row.pattern {
-                let first =
-                    PATHS.iter().position(|other| other.method == row.method && other.pattern.fits(path).is_some());
-                assert_eq!(first, Some(index), "{} {path}", row.method);
-            }
         }
     }
 }

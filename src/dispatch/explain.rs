@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::pick::look;
 use super::plan::{Plan, Step, plan};
 use super::{ModelRequest, NoPlan};
+use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::health::{Admission, Why};
 use crate::id::{KeyId, KeyName, ModelName, ProviderName, UpstreamModel};
 use crate::snapshot::index::{Ineligible, fold};
@@ -58,6 +61,28 @@ impl From<Ineligible> for Reason {
 /// All keys in the order in which they would be tried.
 pub fn explain(snapshot: &Snapshot, request: &ModelRequest, now: Ticks) -> Result<Vec<KeyReason>, NoPlan> {
     Ok(plan(snapshot, request)?.explain(snapshot, now))
+}
+
+/// A chat with this model as somebody would ask who calls it in a dialect that it is served in.
+pub fn about(snapshot: &Snapshot, model: ModelName) -> Result<Plan, NoPlan> {
+    let mut request = ModelRequest {
+        endpoint: Endpoint { dialect: Dialect::OpenAi, operation: Operation::ChatCompletion },
+        stream: false,
+        model: Some(model),
+        provider: None,
+        native: &[],
+        fallbacks: SmallVec::new(),
+        pin: None,
+    };
+    let first = plan(snapshot, &request);
+    if !matches!(first, Err(NoPlan::OtherDialect { .. })) {
+        return first;
+    }
+    let mut others = Dialect::ALL.into_iter().filter_map(|dialect| {
+        request.endpoint.dialect = dialect;
+        plan(snapshot, &request).ok()
+    });
+    others.next().map_or(first, Ok)
 }
 
 /// How many keys there are for each reason: what a project's caller may know.

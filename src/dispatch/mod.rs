@@ -24,7 +24,7 @@ pub use plan::{Plan, plan};
 use smallvec::SmallVec;
 pub use verdict::{Next, Policy, Verdict, judge};
 
-use crate::dialect::{Endpoint, Operation};
+use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::error::{GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
 use crate::snapshot::Key;
@@ -106,11 +106,15 @@ pub enum NoPlan {
     UnknownProvider {
         provider: ProviderName,
     },
-    /// None of these providers does this operation: `allowed_requests`, or it does not speak the
-    /// caller's dialect.
+    /// None of these providers does this operation (`allowed_requests`).
     NotServed {
         providers: Vec<ProviderName>,
         operation: Operation,
+    },
+    /// None of these providers speaks the caller's dialect, and nothing is translated yet.
+    OtherDialect {
+        providers: Vec<ProviderName>,
+        dialect: Dialect,
     },
     /// No provider at all that could take a call without a model.
     NoProvider,
@@ -153,6 +157,14 @@ impl NoPlan {
             Self::NotServed { providers, operation } => {
                 let message = format!("{} is not served by {}", operation.as_str(), names(providers));
                 GatewayError::caller(Kind::Unsupported, "unsupported_operation", message)
+            }
+            Self::OtherDialect { providers, dialect } => {
+                let message = format!(
+                    "this call is in the {} dialect, which {} does not speak; translation between dialects is not there yet",
+                    dialect.label(),
+                    names(providers)
+                );
+                GatewayError::caller(Kind::Unsupported, "translation_not_supported", message)
             }
             Self::NoProvider => GatewayError::gateway(
                 Kind::NoEligibleKey,

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::trouble::Trouble;
 use super::{ModelRequest, NoPlan, Pick, Target, Verdict, verdict::Next};
+use crate::dialect::Endpoint;
 use crate::id::{ModelName, ProviderName};
 use crate::limits::FALLBACKS_MAX;
 use crate::provider::DEFAULT_PROVIDER;
@@ -62,10 +63,7 @@ pub fn plan(snapshot: &Snapshot, request: &ModelRequest) -> Result<Plan, NoPlan>
     let providers: Vec<u32> = steps.iter().map(|step| step.target.provider).collect();
     steps.retain(|step| serves(snapshot, request, step.target.provider));
     if steps.is_empty() {
-        let mut providers: Vec<ProviderName> =
-            providers.iter().filter_map(|at| provider(snapshot, *at)).map(|p| p.name.clone()).collect();
-        providers.dedup();
-        return Err(NoPlan::NotServed { providers, operation: request.endpoint.operation });
+        return Err(not_served(snapshot, request, &providers));
     }
     if request.pin.is_some() {
         pin(snapshot, request, &mut steps)?;
@@ -100,6 +98,18 @@ fn serves(snapshot: &Snapshot, request: &ModelRequest, at: u32) -> bool {
         provider.row.speaks(request.endpoint.dialect)
             && provider.allowed.permits(request.endpoint.operation, request.stream)
     })
+}
+
+/// Why none of the providers that were meant serves the request.
+fn not_served(snapshot: &Snapshot, request: &ModelRequest, meant: &[u32]) -> NoPlan {
+    let Endpoint { dialect, operation } = request.endpoint;
+    let meant = || meant.iter().filter_map(|at| provider(snapshot, *at));
+    let mut providers: Vec<ProviderName> = meant().map(|provider| provider.name.clone()).collect();
+    providers.dedup();
+    match meant().any(|provider| provider.row.speaks(dialect)) {
+        true => NoPlan::NotServed { providers, operation },
+        false => NoPlan::OtherDialect { providers, dialect },
+    }
 }
 
 /// The steps that one model string stands for.
@@ -178,12 +188,10 @@ fn without_model(snapshot: &Snapshot, request: &ModelRequest) -> Result<Step, No
         let at = by_name(name.as_str()).ok_or_else(|| NoPlan::UnknownProvider { provider: name.clone() })?;
         return Ok(Step::to(at, None));
     }
-    let speaks = || {
-        let mut all = (0..).zip(&snapshot.providers);
-        all.find(|(_, p)| p.row.speaks(request.endpoint.dialect)).map(|(at, _)| at)
-    };
-    let at =
-        native(snapshot, request).or_else(|| by_name(DEFAULT_PROVIDER)).or_else(speaks).ok_or(NoPlan::NoProvider)?;
+    let speaks = |at: &u32| provider(snapshot, *at).is_some_and(|p| p.row.speaks(request.endpoint.dialect));
+    let default = || by_name(DEFAULT_PROVIDER).filter(speaks);
+    let first = || (0..).zip(&snapshot.providers).map(|(at, _)| at).find(speaks);
+    let at = native(snapshot, request).or_else(default).or_else(first).ok_or(NoPlan::NoProvider)?;
     Ok(Step::to(at, None))
 }
 
@@ -306,7 +314,7 @@ impl Plan {
 pub(super) mod tests {
     use super::super::Pin;
     use super::*;
-    use crate::dialect::{Dialect, Endpoint, Operation};
+    use crate::dialect::{Dialect, Operation};
     use crate::health::registry::Listed;
     use crate::snapshot::AllowedRequests;
     use crate::snapshot::fixture::{key, listing, provider, snapshot};
@@ -424,7 +432,47 @@ pub(super) mod tests {
         assert_eq!(steps(&snapshot(vec![]), &call), Err(NoPlan::NoProvider));
         let only_cohere = snapshot(vec![provider("cohere", vec![key("c")])]);
         assert_eq!(steps(&only_cohere, &call), Err(NoPlan::NoProvider));
-        assert!(matches!(steps(&only_cohere, &ask("cohere/x")), Err(NoPlan::NotServed { .. })));
+        assert!(matches!(steps(&only_cohere, &ask("cohere/x")), Err(NoPlan::OtherDialect { .. })));
+    }
+
+    #[test]
+    fn other_dialects() {
+        let messages = |model: &str| {
+            let endpoint = Endpoint { dialect: Dialect::Anthropic, operation: Operation::ChatCompletion };
+            ModelRequest { endpoint, native: &["anthropic"], ..ask(model) }
+        };
+        let world = snapshot(vec![
+            provider("openai", vec![key("o")]),
+            provider("anthropic", vec![key("a")]),
+            provider("mock", vec![]),
+        ])
+        .route("@mixed", Strategy::Fallback, &[("openai", "x", 1.0), ("anthropic", "y", 1.0)]);
+        for (model, expected) in [
+            ("claude-x", Some(&["anthropic/claude-x"][..])),
+            // On a native path a bare name means the vendor, whosever family it is of.
+            ("gpt-4o", Some(&["anthropic/gpt-4o"])),
+            ("mock/m", Some(&["mock/m"])),
+            ("@mixed", Some(&["anthropic/y"])),
+            ("openai/gpt-4o", None),
+        ] {
+            match steps(&world, &messages(model)) {
+                Ok(got) => assert_eq!(
+                    Some(&*got),
+                    expected.map(|e| e.iter().map(|s| s.to_string()).collect::<Vec<_>>()).as_deref()
+                ),
+                Err(error) => {
+                    assert_eq!(expected, None, "{model}");
+                    let openai = NoPlan::OtherDialect { providers: vec!["openai".into()], dialect: Dialect::Anthropic };
+                    assert_eq!(error, openai);
+                    assert_eq!(error.to_error().public.code, "translation_not_supported");
+                }
+            }
+        }
+        assert!(matches!(steps(&world, &ask("claude-x")), Err(NoPlan::OtherDialect { .. })));
+        // Without a model: the vendor, else the first that speaks the dialect, never the default.
+        assert_eq!(steps(&world, &messages("")).unwrap(), ["anthropic/-"]);
+        let others = snapshot(vec![provider("openai", vec![key("o")]), provider("mock", vec![])]);
+        assert_eq!(steps(&others, &messages("")).unwrap(), ["mock/-"]);
     }
 
     #[test]

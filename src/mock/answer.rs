@@ -1,6 +1,6 @@
 //! What the mock says: the last thing it was told, or a call of the first tool it was offered.
 //!
-//! Knows chat's and Responses' requests, and makes one [`Prompt`] of either. Counts words as
+//! Knows the requests of each chat API, and makes one [`Prompt`] of any. Counts words as
 //! tokens.
 
 use serde_json::{Map, Value, json};
@@ -88,6 +88,29 @@ impl Prompt {
         prompt
     }
 
+    pub fn of_messages(request: &Value) -> Self {
+        let mut prompt = Self::default();
+        for message in array(request, "messages") {
+            let content = message.get("content");
+            let result = array(message, "content").find(|block| kind_of(Some(block)) == "tool_result");
+            prompt.hear(text_of(result.map_or(content, |block| block.get("content"))), result.is_some());
+        }
+        prompt.words += words(&text_of(request.get("system")));
+        for tool in array(request, "tools") {
+            prompt.offer_as(tool.get("name"), tool.get("input_schema"));
+        }
+        let choice = request.get("tool_choice");
+        match kind_of(choice) {
+            "none" => prompt.refused_tools = true,
+            "any" => prompt.forced = Some(String::new()),
+            "tool" => prompt.choose(choice),
+            _ => {}
+        }
+        prompt.schema = request.pointer("/output_config/format/schema").cloned();
+        prompt.words_max = number(request, "max_tokens");
+        prompt
+    }
+
     pub fn of_text(prompt: Option<&Value>, words_max: Option<u64>) -> Self {
         let mut this = Self { words_max, ..Self::default() };
         this.hear(text_of(prompt), false);
@@ -139,9 +162,12 @@ impl Prompt {
     }
 
     fn offer(&mut self, function: Option<&Value>) {
-        if let Some(name) = function.and_then(|f| f.get("name")).and_then(Value::as_str) {
-            let parameters = function.and_then(|f| f.get("parameters")).cloned().unwrap_or_default();
-            self.tools.push(Tool { name: name.to_owned(), parameters });
+        self.offer_as(function.and_then(|f| f.get("name")), function.and_then(|f| f.get("parameters")));
+    }
+
+    fn offer_as(&mut self, name: Option<&Value>, parameters: Option<&Value>) {
+        if let Some(name) = name.and_then(Value::as_str) {
+            self.tools.push(Tool { name: name.to_owned(), parameters: parameters.cloned().unwrap_or_default() });
         }
     }
 

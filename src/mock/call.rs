@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::form::{self, Part};
 use super::reply::Reply;
+use crate::dialect::Dialect;
 use crate::error::BoxError;
 use crate::limits::MOCK_BODY_BYTES_MAX;
 
@@ -86,6 +87,16 @@ impl Call {
 
     pub fn path(&self) -> &str {
         self.uri.path()
+    }
+
+    /// Which API is called: by the path, and where two share one by what Anthropic's clients send.
+    pub fn dialect(&self) -> Dialect {
+        let first = self.segments().into_iter().next();
+        match first.as_deref() {
+            Some("messages" | "complete") => Dialect::Anthropic,
+            Some("models" | "files") if self.headers.contains_key("anthropic-version") => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        }
     }
 
     /// Segments of the operation: what follows the version, a deployment, or `openai`; decoded.

@@ -36,12 +36,12 @@ impl<T: Clone> Shelf<T> {
         }
     }
 
-    fn get(&self, id: &str) -> Option<T> {
+    pub fn get(&self, id: &str) -> Option<T> {
         let things = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         things.iter().find(|(have, _)| have == id).map(|(_, thing)| thing.clone())
     }
 
-    fn remove(&self, id: &str) -> bool {
+    pub fn remove(&self, id: &str) -> bool {
         let mut things = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = things.len();
         things.retain(|(have, _)| have != id);
@@ -49,7 +49,7 @@ impl<T: Clone> Shelf<T> {
     }
 
     /// Newest first, as the API lists.
-    fn all(&self) -> Vec<T> {
+    pub fn all(&self) -> Vec<T> {
         let things = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         things.iter().rev().map(|(_, thing)| thing.clone()).collect()
     }
@@ -57,14 +57,16 @@ impl<T: Clone> Shelf<T> {
 
 #[derive(Debug, Default)]
 pub struct Kept {
-    files: Shelf<(Value, Bytes)>,
-    batches: Shelf<Value>,
+    pub files: Shelf<(Value, Bytes)>,
+    pub batches: Shelf<Value>,
     pub responses: Shelf<Value>,
+    /// Of batches that have no output file.
+    pub results: Shelf<Bytes>,
     made: AtomicU64,
 }
 
 impl Kept {
-    fn next(&self, kind: &str) -> String {
+    pub fn next(&self, kind: &str) -> String {
         format!("{kind}-mock-{}", self.made.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
@@ -83,9 +85,13 @@ pub fn add_file(mock: &Mock, call: &Call) -> Reply {
         "id": id, "object": "file", "bytes": file.content.len(), "created_at": CREATED, "filename": file.filename,
         "purpose": call.field("purpose"), "status": "processed", "expires_at": null,
     });
-    let kept = file.content.get(..MOCK_FILE_BYTES_MAX).unwrap_or(&file.content);
-    mock.kept.files.put(&id, (object.clone(), Bytes::copy_from_slice(kept)));
+    mock.kept.files.put(&id, (object.clone(), bounded(&file.content)));
     Reply::json(&object)
+}
+
+/// As much of a file as is kept.
+pub fn bounded(content: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(content.get(..MOCK_FILE_BYTES_MAX).unwrap_or(content))
 }
 
 pub fn add_batch(mock: &Mock, _: &Call, request: &Value) -> Reply {

@@ -1,4 +1,4 @@
-//! The built-in upstream: answers in the OpenAI wire format without a model behind it.
+//! The built-in upstream: answers in the OpenAI and Anthropic wire formats without a model behind it.
 //!
 //! Deterministic: the same request gets the same answer. What it does instead of answering well is
 //! asked for by model name or bearer value (fault.rs). It knows no snapshot, no key of ours and no
@@ -12,9 +12,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 
+use crate::dialect::Dialect;
 use crate::error::BoxError;
 
 mod answer;
+mod anthropic;
 mod base64;
 mod body;
 mod call;
@@ -25,6 +27,7 @@ mod form;
 mod issuer;
 mod keep;
 mod media;
+mod messages;
 mod openai;
 mod pipe;
 mod record;
@@ -56,6 +59,7 @@ pub struct Mock {
     open: Arc<AtomicU64>,
     served: AtomicU64,
     kept: keep::Kept,
+    anthropic: keep::Kept,
     issuers: issuer::Issuers,
     bench: Bytes,
 }
@@ -67,6 +71,7 @@ impl Mock {
             open: Arc::default(),
             served: AtomicU64::new(0),
             kept: keep::Kept::default(),
+            anthropic: keep::Kept::default(),
             issuers: issuer::Issuers::default(),
             bench: chat::canned(fault::BENCH_BYTES),
         }
@@ -118,9 +123,15 @@ impl Mock {
     }
 
     async fn behave(&self, call: &Call, behaviour: Behaviour, open: Open) -> Response<MockBody> {
+        let behaviour = match behaviour {
+            // Canned answers are chat completions; the other dialects give an ordinary one.
+            Behaviour::Bench { .. } if call.dialect() != Dialect::OpenAi => Behaviour::Answer,
+            Behaviour::BenchStream { every, .. } if call.dialect() != Dialect::OpenAi => Behaviour::Drip(every),
+            behaviour => behaviour,
+        };
         match behaviour {
             Behaviour::Status { status, retry_after } => reply::fault(call, status, retry_after).plain(open),
-            Behaviour::Quota => reply::quota().plain(open),
+            Behaviour::Quota => reply::quota(call.dialect()).plain(open),
             Behaviour::Echo => echo::echo(call).plain(open),
             Behaviour::Bench { bytes: fault::BENCH_BYTES } => Reply::json_bytes(self.bench.clone()).plain(open),
             Behaviour::Bench { bytes } => Reply::json_bytes(chat::canned(bytes)).plain(open),
@@ -131,7 +142,7 @@ impl Mock {
             }
             Behaviour::Slow(span) => {
                 tokio::time::sleep(span).await;
-                openai::answer(self, call).plain(open)
+                self.answer(call).plain(open)
             }
             Behaviour::Answer
             | Behaviour::HangAfterHead
@@ -140,7 +151,14 @@ impl Mock {
             | Behaviour::Cut(_)
             | Behaviour::ErrorFirst
             | Behaviour::ErrorMid
-            | Behaviour::Garbage => openai::answer(self, call).shaped(behaviour, open),
+            | Behaviour::Garbage => self.answer(call).shaped(call.dialect(), behaviour, open),
+        }
+    }
+
+    fn answer(&self, call: &Call) -> Reply {
+        match call.dialect() {
+            Dialect::Anthropic => anthropic::answer(self, call),
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => openai::answer(self, call),
         }
     }
 

@@ -5,9 +5,11 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::anthropic;
 use super::body::{MockBody, Open, Step};
 use super::call::Call;
 use super::fault::Behaviour;
+use crate::dialect::Dialect;
 use crate::limits::MOCK_WAIT_MAX;
 
 /// Pieces in which a whole answer is sent where it is sent in pieces.
@@ -79,7 +81,7 @@ impl Reply {
     }
 
     /// With a fault in its body; an error is left as it is.
-    pub fn shaped(self, behaviour: Behaviour, open: Open) -> Response<MockBody> {
+    pub fn shaped(self, dialect: Dialect, behaviour: Behaviour, open: Open) -> Response<MockBody> {
         if self.status != StatusCode::OK {
             return self.plain(open);
         }
@@ -92,7 +94,7 @@ impl Reply {
                 .collect(),
         };
         let half = pieces.len() / 2;
-        let failure = if streamed { failed_event(pieces.first()) } else { failed_body() };
+        let failure = if streamed { failed_event(dialect, pieces.first()) } else { failed_body(dialect) };
         let send = |pieces: Vec<Bytes>| pieces.into_iter().map(Step::Send).collect::<Vec<_>>();
         let steps = match behaviour {
             Behaviour::HangAfterHead => vec![Step::Wait(MOCK_WAIT_MAX), Step::Abort],
@@ -155,15 +157,23 @@ pub fn fault(call: &Call, status: u16, retry_after: Option<u64>) -> Reply {
         400..500 => ("invalid_request_error", "", format!("status {status}, as asked")),
         _ => ("server_error", "", "The server had an error while processing your request.".to_owned()),
     };
-    let reply = Reply::error(status, kind, code, &message);
+    let reply = match call.dialect() {
+        Dialect::Anthropic => anthropic::error(status, &message),
+        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => {
+            Reply::error(status, kind, code, &message)
+        }
+    };
     match retry_after {
         Some(seconds) => reply.header(RETRY_AFTER, HeaderValue::from(seconds)),
         None => reply,
     }
 }
 
-pub fn quota() -> Reply {
+pub fn quota(dialect: Dialect) -> Reply {
     let message = "You exceeded your current quota, please check your plan and billing details.";
+    if dialect == Dialect::Anthropic {
+        return anthropic::error(402, message);
+    }
     Reply::error(429, "insufficient_quota", "insufficient_quota", message)
 }
 
@@ -176,8 +186,11 @@ pub fn event(name: Option<&str>, data: &Value) -> Bytes {
 }
 
 /// An error in the manner of the stream that it stands in: named events are of the Responses API.
-fn failed_event(first: Option<&Bytes>) -> Bytes {
+fn failed_event(dialect: Dialect, first: Option<&Bytes>) -> Bytes {
     let message = "The server had an error while processing your request.";
+    if dialect == Dialect::Anthropic {
+        return event(Some("error"), &anthropic::error_value(529, message));
+    }
     if first.is_some_and(|event| event.starts_with(b"event:")) {
         let data =
             json!({ "type": "error", "code": "server_error", "message": message, "param": null, "sequence_number": 0 });
@@ -189,7 +202,10 @@ fn failed_event(first: Option<&Bytes>) -> Bytes {
     )
 }
 
-fn failed_body() -> Bytes {
+fn failed_body(dialect: Dialect) -> Bytes {
     let message = "The server had an error while processing your request.";
+    if dialect == Dialect::Anthropic {
+        return anthropic::error_value(529, message).to_string().into();
+    }
     json!({ "error": { "message": message, "type": "server_error", "param": null, "code": 500 } }).to_string().into()
 }

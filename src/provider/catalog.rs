@@ -16,6 +16,8 @@ const COMMON: ProviderRow = ProviderRow {
     base_url: "",
     version_prefix: "/v1",
     speaks: &[Dialect::OpenAi],
+    prefixes: &[],
+    models_path: "/models",
     auth: AuthKind::Bearer,
     families: &[],
     needs_endpoint: false,
@@ -67,13 +69,14 @@ pub(super) const ROWS: &[ProviderRow] = &[
         ..COMMON
     },
     ProviderRow {
+        // Its OpenAI paths are left alone: they pass over what they do not know without a word.
         id: "anthropic",
         label: "Anthropic",
         base_url: "https://api.anthropic.com",
-        speaks: &[Dialect::Anthropic, Dialect::OpenAi],
+        speaks: &[Dialect::Anthropic],
+        models_path: "/models?limit=1000",
         auth: AuthKind::Header("x-api-key"),
         families: &["claude-"],
-        served: false,
         ..COMMON
     },
     ProviderRow {
@@ -252,6 +255,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         id: "mock",
         label: "Built-in mock",
         base_url: "http://mock.invalid",
+        speaks: &[Dialect::OpenAi, Dialect::Anthropic],
         auth: AuthKind::None,
         families: &["mock"],
         value_optional: true,

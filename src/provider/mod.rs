@@ -40,6 +40,11 @@ pub struct ProviderRow {
     pub version_prefix: &'static str,
     /// Dialects that its API speaks, the preferred one first.
     pub speaks: &'static [Dialect],
+    /// Prefixes of dialects that do not stand under `version_prefix`.
+    pub prefixes: &'static [(Dialect, &'static str)],
+    /// Where it lists its models, below the version prefix, with the query that gives the longest
+    /// page; empty where it cannot be asked.
+    pub models_path: &'static str,
     pub auth: AuthKind,
     /// Model name prefixes that belong to it (bare names, CONTRACT 3.4).
     pub families: &'static [&'static str],
@@ -108,6 +113,12 @@ pub fn row(name: &str) -> Option<&'static ProviderRow> {
 impl ProviderRow {
     pub fn speaks(&self, dialect: Dialect) -> bool {
         self.speaks.contains(&dialect)
+    }
+
+    /// What stands between base URL and operation path of a dialect.
+    pub fn prefix(&self, dialect: Dialect) -> &'static str {
+        let own = self.prefixes.iter().find(|(of, _)| *of == dialect);
+        own.map_or(self.version_prefix, |(_, prefix)| prefix)
     }
 
     /// Whether a bare model name (folded) belongs to this vendor.
@@ -185,8 +196,10 @@ mod tests {
                 assert_eq!(row.auth, AuthKind::None);
             }
             if row.served {
-                assert!(row.speaks(Dialect::OpenAi), "{}", row.id);
+                // What is relayed has paths that mean something.
+                assert!(row.speaks.iter().all(|dialect| !dialect.paths().is_empty()), "{}", row.id);
             }
+            assert!(row.prefixes.iter().all(|(dialect, _)| row.speaks(*dialect)), "{}", row.id);
         }
     }
 

@@ -4,6 +4,7 @@
 //! may lead to the next key. What a fault means stands in `dispatch/verdict.rs`; this file only does
 //! what the verdict says.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge}
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
 use crate::id::UpstreamModel;
 use crate::limits::{ERROR_BYTES_MAX, OVERLOAD_RETRY_AFTER};
-use crate::provider::{Spot, classify, error_code, path_and_query, retry_after, retry_after_header};
+use crate::provider::{Place, Spot, classify, error_code, path_and_query, retry_after, retry_after_header};
+use crate::router::DataMatch;
 use crate::snapshot::{Key, Ready, Snapshot};
 use crate::telemetry::AttemptOutcome;
 use crate::ticks::Ticks;
@@ -56,9 +58,25 @@ pub enum Reply {
 /// Where on the upstream the call goes.
 pub struct Destination<'a> {
     pub method: Method,
-    /// After the version prefix: `/chat/completions`.
-    pub suffix: &'a str,
+    pub matched: &'a DataMatch<'a>,
     pub query: Option<&'a str>,
+}
+
+impl Destination<'_> {
+    /// After the version prefix: `/chat/completions`. A model in it gives way to the upstream's name
+    /// for it; one that is already right is left as it was spelled.
+    fn suffix(&self, model: Option<&UpstreamModel>, place: &Place) -> Cow<'_, str> {
+        let DataMatch { suffix, model: asked, model_at, .. } = self.matched;
+        let spliced = || {
+            let (model, at) = (model?.as_str(), model_at.clone()?);
+            if asked.as_ref().is_some_and(|asked| asked.as_str() == model) && !matches!(place, Place::Profile { .. }) {
+                return None;
+            }
+            let (before, behind) = (suffix.get(..at.start)?, suffix.get(at.end..)?);
+            Some(format!("{before}{}{behind}", place.model_segment(model)))
+        };
+        spliced().map_or(Cow::Borrowed(suffix), Cow::Owned)
+    }
 }
 
 /// Tries keys until one answers, the verdict says stop, or nobody is left.
@@ -198,10 +216,11 @@ async fn once(
     };
     let provider = snapshot.providers.get(pick.provider as usize);
     let over = provider.and_then(|p| p.path_overrides.get(&guard.operation)).map(|path| &**path);
-    let uri = uri(ready, destination, over, guard.operation, pick.model.as_ref())?;
-    let renamed = pick.model.as_ref().and_then(|model| ready.place.model_in_body(model.as_str()));
-    let renamed = renamed.map(UpstreamModel::new);
-    let Some(body) = inbound.body_for(renamed.as_ref().or(pick.model.as_ref())) else {
+    let uri = uri(ready, pick, destination, over, guard.operation)?;
+    // Where the path names the model the body does not.
+    let model = pick.model.as_ref().filter(|_| destination.matched.model_at.is_none());
+    let renamed = model.and_then(|model| ready.place.model_in_body(model.as_str())).map(UpstreamModel::new);
+    let Some(body) = inbound.body_for(renamed.as_ref().or(model)) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
     let mut shown = None;
@@ -226,7 +245,8 @@ fn assemble(
     uri: Uri,
     body: UpstreamBody,
 ) -> Request<UpstreamBody> {
-    let head = headers::to_upstream(head, ready, Encoding::Identity);
+    let mut head = headers::to_upstream(head, ready, Encoding::Identity);
+    headers::complete(&mut head, destination.matched.endpoint.dialect);
     let mut request = Request::new(body);
     *request.method_mut() = destination.method.clone();
     *request.uri_mut() = uri;
@@ -236,21 +256,29 @@ fn assemble(
 
 fn uri(
     ready: &Ready,
+    pick: &Pick,
     destination: &Destination<'_>,
     over: Option<&str>,
     operation: Operation,
-    model: Option<&UpstreamModel>,
 ) -> Result<Uri, GatewayError> {
     let path = match over {
         Some(path) => path_and_query(&ready.root_path, path, destination.query),
-        None => ready.place.path_and_query(&Spot {
-            root_path: &ready.root_path,
-            base_path: &ready.base_path,
-            operation,
-            suffix: destination.suffix,
-            model: model.map(UpstreamModel::as_str),
-            query: destination.query,
-        }),
+        None => {
+            let (row, suffix) = (pick.key.row, destination.suffix(pick.model.as_ref(), &ready.place));
+            let prefix = row.prefix(destination.matched.endpoint.dialect);
+            let (base_path, suffix) = match prefix == row.version_prefix {
+                true => (&ready.base_path, suffix),
+                false => (&ready.root_path, format!("{prefix}{suffix}").into()),
+            };
+            ready.place.path_and_query(&Spot {
+                root_path: &ready.root_path,
+                base_path,
+                operation,
+                suffix: &suffix,
+                model: pick.model.as_ref().map(UpstreamModel::as_str),
+                query: destination.query,
+            })
+        }
     };
     path.map(Uri::from)
         .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))
@@ -269,7 +297,7 @@ async fn begun(
     guard: &mut RequestGuard,
 ) -> Result<(response::Parts, Opened), Fault> {
     let Answer { parts, body, .. } = answer;
-    let shape = Shape::of(&parts.headers, guard.operation);
+    let shape = Shape::of(&parts.headers, guard.dialect, guard.operation);
     let began = Instant::now();
     let sight = peek::look(body, shape).await;
     guard.waited(began.elapsed());

@@ -8,19 +8,29 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::headers::X_SHOULD_RETRY;
-use crate::dialect::openai;
-use crate::error::{GatewayError, Kind};
+use crate::dialect::{Dialect, Failure, Operation};
+use crate::error::{GatewayError, Kind, Public};
+use crate::id::RequestId;
 
-/// An error as an answer: the OpenAI shape, which paths of no dialect get too (CONTRACT 3.5).
-pub fn render(error: &GatewayError) -> Response<Bytes> {
+/// An error as an answer in the caller's dialect; paths of no dialect get OpenAI's (CONTRACT 3.5).
+pub fn render(error: &GatewayError, dialect: Dialect, id: &RequestId) -> Response<Bytes> {
     let status = status(error.kind);
-    let body = openai::error_body(error.kind, &error.public);
+    let body = dialect.error_body(&failure(error.kind, &error.public, id));
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let head = response.headers_mut();
     head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     advise(head, error, status);
     response
+}
+
+/// The last event of a broken stream of server-sent events.
+pub fn event(dialect: Dialect, operation: Operation, kind: Kind, public: &Public, id: &RequestId) -> Bytes {
+    dialect.error_event(operation, &failure(kind, public, id))
+}
+
+fn failure<'a>(kind: Kind, public: &'a Public, id: &'a RequestId) -> Failure<'a> {
+    Failure { kind, status: status(kind).as_u16(), public, id: id.as_str() }
 }
 
 /// Tells the SDK whether to come back: our own retries are spent, so a retry of its own would only

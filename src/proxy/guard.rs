@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use super::Proxy;
-use crate::dialect::Operation;
+use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::dispatch::verdict::{succeeded, untold};
 use crate::dispatch::{Pick, Verdict};
 use crate::error::{Blame, GatewayError};
@@ -72,6 +72,8 @@ pub struct RequestGuard {
     _permit: Permit,
     generation: Arc<GenerationMark>,
     pub id: RequestId,
+    /// What the caller speaks.
+    pub dialect: Dialect,
     pub operation: Operation,
     /// What is known so far; written when the guard is dropped.
     pub line: AccessLine,
@@ -90,7 +92,7 @@ impl RequestGuard {
         generation: Arc<GenerationMark>,
         id: RequestId,
         method: Method,
-        operation: Operation,
+        Endpoint { dialect, operation }: Endpoint,
     ) -> Box<Self> {
         generation.in_flight.fetch_add(1, Ordering::AcqRel);
         let mut line = AccessLine::new(proxy.clock.wall(), method);
@@ -104,6 +106,7 @@ impl RequestGuard {
             _permit: permit,
             generation,
             id,
+            dialect,
             operation,
             line,
             started: Instant::now(),

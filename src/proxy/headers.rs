@@ -7,6 +7,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::dialect::Dialect;
 use crate::id::RequestId;
 use crate::snapshot::{GenerationMark, Key, Ready};
 
@@ -49,6 +50,13 @@ pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> He
     head
 }
 
+/// What an upstream of this dialect insists on, where the caller did not say it.
+pub fn complete(head: &mut HeaderMap, dialect: Dialect) {
+    if let Some((name, value)) = dialect.default_header() {
+        head.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
 /// Names that need not be taken out first, because what follows always replaces or judges them.
 fn is_replaced(name: &str) -> bool {
     matches!(name, "accept-encoding" | "authorization" | "host")
@@ -83,9 +91,15 @@ pub fn stamp(out: &mut HeaderMap, key: &Key, model: Option<&str>, attempts: u32)
     out.insert(X_KEYWAY_ATTEMPTS, HeaderValue::from(attempts));
 }
 
-/// What every answer carries, whoever gave it.
-pub fn identify(out: &mut HeaderMap, id: &RequestId, mark: &GenerationMark) {
+/// What every answer carries, whoever gave it. Where the caller's SDK looks for an id under another
+/// name, an upstream's own is told beside ours.
+pub fn identify(out: &mut HeaderMap, dialect: Dialect, id: &RequestId, mark: &GenerationMark) {
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        if let Some(name) = dialect.request_id_header()
+            && let Some(theirs) = out.insert(name, value.clone())
+        {
+            out.insert(X_UPSTREAM_REQUEST_ID, theirs);
+        }
         out.insert(X_REQUEST_ID, value);
     }
     out.insert(X_KEYWAY_GENERATION, mark.header.clone());

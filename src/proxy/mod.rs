@@ -126,13 +126,14 @@ async fn respond(
     let method = parts.method.clone();
     let bounds = Bounds { limits: &limits, room: &guard.proxy().room };
     let mut inbound = Inbound::read(parts, incoming, matched.body, bounds).await?;
+    inbound.stream |= matched.streams;
     guard.line.bytes_in = inbound.bytes_read();
     guard.line.stream = inbound.stream;
     let request = model_request(call, &inbound)?;
     guard.line.model.clone_from(&request.model);
     let plan = planned(call, &request)?;
     let query = upstream_query(call.query, matched.azure_style);
-    let destination = Destination { method, suffix: &matched.suffix, query: query.as_deref() };
+    let destination = Destination { method, matched, query: query.as_deref() };
     match attempt::run(call, &request, &mut inbound, &destination, plan, guard).await? {
         Reply::Good(good) => Ok(Outgoing::Stream(good)),
         Reply::Refused(refused) => Ok(Outgoing::Whole(relayed_error(*refused, guard))),
@@ -177,6 +178,7 @@ fn needs_model(operation: Operation) -> bool {
         | Operation::TextCompletion
         | Operation::Responses
         | Operation::Embedding
+        | Operation::CountTokens
         | Operation::Rerank
         | Operation::Speech
         | Operation::Transcription
@@ -264,7 +266,7 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
 /// Commit point: from here on there is no second attempt.
 fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let Good { parts, body, attempt } = good;
-    let shape = Shape::of(&parts.headers, guard.operation);
+    let shape = Shape::of(&parts.headers, guard.dialect, guard.operation);
     guard.line.status = parts.status.as_u16();
     guard.line.upstream_request_id = upstream_request_id(&parts.headers);
     let mut head = headers::to_caller(parts.headers, false);
@@ -273,7 +275,7 @@ fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody
     }
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, attempt.key(), model, guard.line.attempts);
-    headers::identify(&mut head, &guard.id, guard.generation());
+    headers::identify(&mut head, guard.dialect, &guard.id, guard.generation());
     let mut response = Response::new(ReplyBody::Relay(Box::new(Relay::new(body, attempt, shape, guard))));
     *response.status_mut() = parts.status;
     *response.headers_mut() = head;
@@ -282,7 +284,7 @@ fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody
 
 fn finish_whole(response: Response<Bytes>, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let (mut parts, bytes) = response.into_parts();
-    headers::identify(&mut parts.headers, &guard.id, guard.generation());
+    headers::identify(&mut parts.headers, guard.dialect, &guard.id, guard.generation());
     guard.line.status = parts.status.as_u16();
     guard.sent(bytes.len());
     Response::from_parts(parts, ReplyBody::guarded(bytes, guard))
@@ -293,7 +295,7 @@ pub fn refuse(error: &GatewayError, mut guard: Box<RequestGuard>) -> Response<Re
     if error.source.is_some() && error.blame != Blame::Caller {
         tracing::debug!(request_id = guard.id.as_str(), code = error.public.code, error = ?error.source, "request failed");
     }
-    let mut response = error_response::render(error);
+    let mut response = error_response::render(error, guard.dialect, &guard.id);
     if guard.line.attempts > 0 {
         response.headers_mut().insert(headers::X_KEYWAY_ATTEMPTS, HeaderValue::from(guard.line.attempts));
     }

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, Uri};
+use serde_json::{Value, json};
 
 use super::guard::RequestGuard;
 use super::headers::{self, Encoding};
 use super::{Call, Proxy, credential, error_body};
-use crate::dialect::Operation;
+use crate::dialect::{Dialect, Operation};
 use crate::error::{FaultClass, GatewayError, Kind};
 use crate::hash::ConfigHash;
 use crate::health::ListFault;
@@ -84,7 +85,7 @@ pub async fn answer(call: &Call<'_>, guard: &mut RequestGuard) -> Result<Respons
     let native = native(call);
     let providers: Vec<&Arc<Provider>> = match native {
         Some(provider) => vec![provider],
-        None => call.snapshot.providers.iter().collect(),
+        None => call.snapshot.providers.iter().filter(|p| is_callable(call, p)).collect(),
     };
     let grant = Grant::of(call.caller, call.snapshot);
     let lists = proxy.models.of(&proxy, &providers).await;
@@ -106,17 +107,15 @@ pub async fn answer(call: &Call<'_>, guard: &mut RequestGuard) -> Result<Respons
             }
         }
     }
+    let dialect = call.matched.endpoint.dialect;
     match (&call.matched.endpoint.operation, &call.matched.model) {
-        (Operation::Model, Some(asked)) => one(&entries, asked),
-        _ => Ok(json(&serde_json::json!({
-            "object": "list",
-            "data": entries.iter().map(|(id, owner)| entry(id, owner)).collect::<Vec<_>>(),
-        }))),
+        (Operation::Model, Some(asked)) => one(dialect, &entries, asked),
+        _ => Ok(json(&list(dialect, &entries))),
     }
 }
 
 /// The one model that was asked for, by its listed id or by its bare name.
-fn one(entries: &[(String, String)], asked: &ModelName) -> Result<Response<Bytes>, GatewayError> {
+fn one(dialect: Dialect, entries: &[(String, String)], asked: &ModelName) -> Result<Response<Bytes>, GatewayError> {
     let wanted = asked.as_str();
     let bare = |id: &str| id.split_once('/').is_some_and(|(_, name)| name.eq_ignore_ascii_case(wanted));
     let found = entries
@@ -124,7 +123,7 @@ fn one(entries: &[(String, String)], asked: &ModelName) -> Result<Response<Bytes
         .find(|(id, _)| id.eq_ignore_ascii_case(wanted))
         .or_else(|| entries.iter().find(|(id, _)| bare(id)));
     match found {
-        Some((id, owner)) => Ok(json(&entry(id, owner))),
+        Some((id, owner)) => Ok(json(&entry(dialect, id, owner))),
         None => {
             let message = format!("the model '{wanted}' does not exist or is not served here");
             Err(GatewayError::caller(Kind::ModelNotFound, "model_not_found", message).param("model"))
@@ -132,12 +131,36 @@ fn one(entries: &[(String, String)], asked: &ModelName) -> Result<Response<Bytes
     }
 }
 
-/// Members of an OpenAI model object (wire.md B). `created` is unknown and says so with 0.
-fn entry(id: &str, owner: &str) -> serde_json::Value {
-    serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+/// A whole list in one page (wire.md B, C).
+fn list(dialect: Dialect, entries: &[(String, String)]) -> Value {
+    let models: Vec<Value> = entries.iter().map(|(id, owner)| entry(dialect, id, owner)).collect();
+    match dialect {
+        Dialect::Anthropic => json!({
+            "first_id": entries.first().map(|(id, _)| id),
+            "last_id": entries.last().map(|(id, _)| id),
+            "has_more": false,
+            "data": models,
+        }),
+        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => {
+            json!({"object": "list", "data": models})
+        }
+    }
 }
 
-fn json(value: &serde_json::Value) -> Response<Bytes> {
+/// Members of a model object that clients count on. When it was made is unknown, and said so by the
+/// first second of time.
+fn entry(dialect: Dialect, id: &str, owner: &str) -> Value {
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"})
+        }
+        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => {
+            json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+        }
+    }
+}
+
+fn json(value: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(value.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -146,6 +169,11 @@ fn json(value: &serde_json::Value) -> Response<Bytes> {
 /// The provider that a native path means, when it is configured.
 fn native<'a>(call: &Call<'a>) -> Option<&'a Arc<Provider>> {
     call.matched.native.iter().find_map(|row| call.snapshot.providers.iter().find(|p| p.name.as_str() == *row))
+}
+
+/// A list holds what can be had in the dialect in which it was asked for.
+fn is_callable(call: &Call<'_>, provider: &Provider) -> bool {
+    provider.row.speaks(call.matched.endpoint.dialect)
 }
 
 /// Names that some key of the provider serves: whitelists, aliases, and the upstream's list as far
@@ -187,9 +215,16 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
     let ready = key.ready.as_ref().map_err(|_| ListFault::Unexpected)?;
     let mut request = Request::new(UpstreamBody::Empty);
     *request.method_mut() = Method::GET;
-    let path = path_and_query(&ready.base_path, "/models", None).map_err(|_| ListFault::Unexpected)?;
+    let (path, query) = match key.row.models_path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (key.row.models_path, None),
+    };
+    let path = path_and_query(&ready.base_path, path, query).map_err(|_| ListFault::Unexpected)?;
     *request.uri_mut() = Uri::from(path);
     let mut head = headers::to_upstream(http::HeaderMap::new(), ready, Encoding::Identity);
+    if let Some(dialect) = key.row.speaks.first() {
+        headers::complete(&mut head, *dialect);
+    }
     head.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     *request.headers_mut() = head;
     let identified = Box::pin(credential::put(proxy, ready, request)).await.map_err(|error| match error.kind {
@@ -222,7 +257,7 @@ fn fault(what: SendFault) -> ListFault {
 
 /// `{"data": [{"id"}]}` of most, a bare array of some (wire.md C).
 fn parse(body: &[u8]) -> Option<Arc<[Box<str>]>> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let value: Value = serde_json::from_slice(body).ok()?;
     let list = value.get("data").and_then(|d| d.as_array()).or_else(|| value.as_array())?;
     let models = list
         .iter()

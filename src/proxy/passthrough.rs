@@ -47,7 +47,7 @@ pub async fn handle(
             let attempt::Good { parts, body, attempt } = *good;
             let mut head = headers::to_caller(parts.headers, true);
             headers::stamp(&mut head, attempt.key(), None, guard.line.attempts);
-            headers::identify(&mut head, &guard.id, guard.generation());
+            headers::identify(&mut head, guard.dialect, &guard.id, guard.generation());
             guard.line.status = parts.status.as_u16();
             let relay = Relay::new(body, attempt, Shape::Opaque, guard);
             let mut response = Response::new(ReplyBody::Relay(Box::new(relay)));
@@ -113,8 +113,15 @@ async fn send(
 }
 
 fn pick(through: &Through<'_>, guard: &mut RequestGuard) -> Result<Pick, GatewayError> {
+    let unknown = || {
+        let message = format!("no provider named '{}' is configured", through.provider);
+        GatewayError::caller(Kind::NotFound, "provider_not_found", message)
+    };
+    let provider =
+        through.snapshot.providers.iter().find(|p| p.name.as_str() == through.provider).ok_or_else(unknown)?;
+    let dialect = provider.row.speaks.first().copied().unwrap_or(Dialect::OpenAi);
     let request = ModelRequest {
-        endpoint: Endpoint { dialect: Dialect::OpenAi, operation: Operation::Other },
+        endpoint: Endpoint { dialect, operation: Operation::Other },
         stream: false,
         model: None,
         provider: Some(ProviderName::new(through.provider)),
@@ -122,13 +129,6 @@ fn pick(through: &Through<'_>, guard: &mut RequestGuard) -> Result<Pick, Gateway
         fallbacks: SmallVec::new(),
         pin: None,
     };
-    let unknown = || {
-        let message = format!("no provider named '{}' is configured", through.provider);
-        GatewayError::caller(Kind::NotFound, "provider_not_found", message)
-    };
-    if !through.snapshot.providers.iter().any(|p| p.name.as_str() == through.provider) {
-        return Err(unknown());
-    }
     let mut plan = plan(through.snapshot, &request).map_err(|_| unknown())?;
     let proxy = Arc::clone(guard.proxy());
     let now = proxy.clock.now();

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::error_response;
 use super::guard::{AttemptGuard, RequestGuard};
 use super::peek::Opened;
 use super::shape::Shape;
@@ -287,7 +288,8 @@ impl Relay {
         }
         self.state = State::Flushing;
         let public = Public { code, message: message.to_owned(), ..Public::default() };
-        let event = openai::error_event(self.guard.operation, kind, &public);
+        let RequestGuard { dialect, operation, ref id, .. } = *self.guard;
+        let event = error_response::event(dialect, operation, kind, &public, id);
         Poll::Ready(Some(Ok(Frame::data(event))))
     }
 }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 
 use crate::dialect::frame::ending::Terminal;
-use crate::dialect::{Operation, openai};
+use crate::dialect::{Dialect, Operation};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
@@ -23,12 +23,12 @@ pub enum Shape {
 impl Shape {
     /// Of an answer with this head to a call of this operation. An upstream that compresses although
     /// it was asked not to is relayed unread.
-    pub fn of(head: &HeaderMap, operation: Operation) -> Self {
+    pub fn of(head: &HeaderMap, dialect: Dialect, operation: Operation) -> Self {
         let kind = head.get(CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
         let framed = head.contains_key(CONTENT_LENGTH) || head.contains_key(TRANSFER_ENCODING);
         let plain = head.get(CONTENT_ENCODING).is_none_or(|value| value.as_bytes() == b"identity");
         if plain && kind.starts_with(b"text/event-stream") {
-            Self::Events { terminal: openai::terminal(operation), framed }
+            Self::Events { terminal: dialect.terminal(operation), framed }
         } else if plain && !framed && kind.starts_with(b"application/json") {
             Self::Document
         } else {
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn shapes() {
-        let done = openai::terminal(Operation::ChatCompletion);
+        let done = Dialect::OpenAi.terminal(Operation::ChatCompletion);
         let events = |terminal, framed| Shape::Events { terminal, framed };
         for (head, operation, expected) in [
             (&[("content-type", "text/event-stream")][..], Operation::ChatCompletion, events(done, false)),
@@ -69,7 +69,7 @@ mod tests {
         ] {
             let head: HeaderMap =
                 head.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-            assert_eq!(Shape::of(&head, operation), expected, "{head:?}");
+            assert_eq!(Shape::of(&head, Dialect::OpenAi, operation), expected, "{head:?}");
         }
     }
 }

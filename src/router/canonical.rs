@@ -340,9 +340,15 @@ fn slashes_stand_in_names(text: &str) -> bool {
     let has = |part: &str| part.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"));
     let mut segments = text.split('/').skip(1);
     let (first, second, third) = (segments.next(), segments.next(), segments.next());
+    // /messages/{word} of Anthropic: tokens and batches are words, not names.
+    let is_word = |before: &str, word: Option<&str>| before == "messages" && word.is_some_and(has);
     let is_name = match (first, second) {
         // /v1/{word}/...
-        (Some("v1"), Some(word)) => !has(word),
+        (Some("v1"), Some(word)) => !has(word) && !is_word(word, third),
+        // /anthropic/v1/{word}/...
+        (Some("anthropic"), Some("v1")) => {
+            third.is_some_and(|word| !has(word) && !is_word(word, segments.clone().next()))
+        }
         // /openai/v1/{word}/...
         (Some("openai"), Some("v1")) => third.is_some_and(|word| !has(word)),
         // /openai/deployments/{name}/{word}/{word}
@@ -351,7 +357,7 @@ fn slashes_stand_in_names(text: &str) -> bool {
         // /passthrough/{provider}/...: what the provider's own API makes of it is its own matter.
         (Some("passthrough"), Some(provider)) => !has(provider),
         // Paths of the other dialects hold models and ids as well.
-        (Some("v1beta" | "model" | "anthropic" | "genai" | "bedrock"), Some(_)) => true,
+        (Some("v1beta" | "model" | "genai" | "bedrock"), Some(_)) => true,
         _ => false,
     };
     is_name && first.is_some_and(|first| !has(first))

@@ -1,17 +1,19 @@
 //! Method and path to what is asked for: one table for everything that the gateway answers.
 //!
 //! Whoever checks and whoever serves get the same [`Matched`]; nobody else looks at a path. Precedence
-//! (CONTRACT 3.1): management, exact paths, dialect prefixes, `/v1/*`. Reads no header and no body.
+//! (CONTRACT 3.1): management, exact paths, dialect prefixes, `/v1/*`. Reads no body, and of the head
+//! only whether its sender speaks to Anthropic ([`Tongue`]).
 
 mod admin;
 pub mod canonical;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use http::Method;
+use http::{HeaderMap, HeaderName, Method};
 use percent_encoding::percent_decode_str;
 
-use crate::dialect::openai::{PATHS, Pattern};
+use crate::dialect::path::Pattern;
 use crate::dialect::{BodyKind, Dialect, Endpoint, Operation};
 use crate::id::ModelName;
 use crate::limits::MODEL_NAME_BYTES_MAX;
@@ -63,6 +65,11 @@ pub struct DataMatch<'p> {
     pub native: &'static [&'static str],
     /// From the path: a deployment or `/models/{id}`, decoded once.
     pub model: Option<ModelName>,
+    /// Where in `suffix` that model stands; an upstream that knows it under another name gets that
+    /// one there. `None`: its name belongs into the body.
+    pub model_at: Option<Range<usize>>,
+    /// The path asks for a stream, whatever the body says.
+    pub streams: bool,
     /// `/openai/deployments/...` and `/openai/{responses,models,files,batches}`: the query holds
     /// `api-version`.
     pub azure_style: bool,
@@ -89,8 +96,25 @@ const STATUS: [(&str, StatusRoute); 5] = [
 /// First segments that belong to management, whether or not something answers there yet.
 const ADMIN_ROOTS: [&str; 3] = ["/api", "/manage", "/mcp"];
 
-/// Paths of the dialects that are not spoken yet.
-const OTHER_DIALECTS: [(&str, Dialect); 8] = [
+/// Whom the sender of a request takes us for, where the path does not say it: `/v1/models` and
+/// `/v1/files` stand in two dialects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tongue {
+    /// It sends `anthropic-version`.
+    Anthropic,
+    Unsaid,
+}
+
+static ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
+impl Tongue {
+    pub fn of(head: &HeaderMap) -> Self {
+        if head.contains_key(&ANTHROPIC_VERSION) { Self::Anthropic } else { Self::Unsaid }
+    }
+}
+
+/// What stands at and below a root that no other dialect has.
+const ROOTS: [(&str, Dialect); 8] = [
     ("/v1/messages", Dialect::Anthropic),
     ("/v1/complete", Dialect::Anthropic),
     ("/anthropic", Dialect::Anthropic),
@@ -101,23 +125,37 @@ const OTHER_DIALECTS: [(&str, Dialect); 8] = [
     ("/bedrock", Dialect::Bedrock),
 ];
 
+/// What stands in the Anthropic dialect for senders who say so.
+const SHARED: [&str; 2] = ["/v1/models", "/v1/files"];
+
+/// Whose words an error on this path takes, whatever else is wrong with it.
+pub fn dialect_of(path: &str, tongue: Tongue) -> Dialect {
+    let under = |root: &str| is_at_or_below(path, root);
+    if tongue == Tongue::Anthropic && SHARED.iter().any(|root| under(root)) {
+        return Dialect::Anthropic;
+    }
+    ROOTS.iter().find(|(root, _)| under(root)).map_or(Dialect::OpenAi, |(_, dialect)| *dialect)
+}
+
 /// What stands directly under `/openai` in Azure's first API.
 const AZURE_WORDS: [&str; 4] = ["/responses", "/models", "/files", "/batches"];
 
 const NATIVE_OPENAI: &[&str] = &["openai"];
 const NATIVE_AZURE: &[&str] = &["azure", "openai"];
+const NATIVE_ANTHROPIC: &[&str] = &["anthropic"];
 
 /// Methods that are relayed on a path which is nobody's row.
 const RELAYED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const READ: &str = "GET, HEAD";
 
 /// Matches method and path.
-pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>) -> Matched<'p> {
+pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>, tongue: Tongue) -> Matched<'p> {
     let text = path.as_str();
     if let Some(suffix) = below(text, "/v1") {
-        return match suffix {
+        return match dialect_of(text, tongue) {
             _ if starts_with_word(suffix, "/providers") => Matched::NotFound { side: Side::Admin },
-            _ => other_dialect(text).unwrap_or_else(|| openai(method, suffix, &[])),
+            Dialect::Anthropic => within(Dialect::Anthropic, method, suffix, shared(suffix)),
+            _ => within(Dialect::OpenAi, method, suffix, &[]),
         };
     }
     if let Some(rest) = below(text, "/openai") {
@@ -135,7 +173,14 @@ pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>) -> Matched<'p> {
     if ADMIN_ROOTS.iter().any(|root| is_at_or_below(text, root)) {
         return admin::find(method, text);
     }
-    other_dialect(text).unwrap_or(Matched::NotFound { side: Side::Data })
+    match dialect_of(text, tongue) {
+        Dialect::Anthropic => match below(text, "/anthropic/v1") {
+            Some(suffix) => within(Dialect::Anthropic, method, suffix, NATIVE_ANTHROPIC),
+            None => Matched::NotFound { side: Side::Data },
+        },
+        dialect @ (Dialect::Gemini | Dialect::Bedrock) => Matched::NotServed { dialect },
+        Dialect::OpenAi | Dialect::Cohere => Matched::NotFound { side: Side::Data },
+    }
 }
 
 /// What stands below `root`, with its slash.
@@ -156,9 +201,9 @@ fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-fn other_dialect(text: &str) -> Option<Matched<'static>> {
-    let (_, dialect) = OTHER_DIALECTS.iter().find(|(root, _)| is_at_or_below(text, root))?;
-    Some(Matched::NotServed { dialect: *dialect })
+/// On `/v1`, all providers that speak the dialect are listed; any other bare name means the vendor.
+fn shared(suffix: &str) -> &'static [&'static str] {
+    if is_at_or_below(suffix, "/models") { &[] } else { NATIVE_ANTHROPIC }
 }
 
 /// `/{provider}/{path}`.
@@ -179,80 +224,81 @@ fn passthrough(rest: &str) -> Matched<'_> {
 /// Below `/openai`: OpenAI's own paths under `/v1`, and those of Azure's first API.
 fn azure_or_openai<'p>(method: &Method, rest: &'p str) -> Matched<'p> {
     if let Some(suffix) = below(rest, "/v1") {
-        return openai(method, suffix, NATIVE_OPENAI);
+        return within(Dialect::OpenAi, method, suffix, NATIVE_OPENAI);
     }
     if let Some(deployment) = rest.strip_prefix("/deployments/") {
         let Some(end) = deployment.find('/') else { return Matched::NotFound { side: Side::Data } };
         let (name, suffix) = deployment.split_at(end);
         let Some(model) = model_name(name) else { return Matched::NotFound { side: Side::Data } };
-        return azure(openai(method, suffix, NATIVE_AZURE), Some(model));
+        return azure(within(Dialect::OpenAi, method, suffix, NATIVE_AZURE), Some(model));
     }
     if AZURE_WORDS.iter().any(|word| is_at_or_below(rest, word)) {
-        return azure(openai(method, rest, NATIVE_AZURE), None);
+        return azure(within(Dialect::OpenAi, method, rest, NATIVE_AZURE), None);
     }
     Matched::NotFound { side: Side::Data }
 }
 
 fn azure<'p>(matched: Matched<'p>, deployment: Option<ModelName>) -> Matched<'p> {
     match matched {
-        Matched::Data(data) => Matched::Data(DataMatch { model: deployment.or(data.model), azure_style: true, ..data }),
+        Matched::Data(data) => {
+            let model_at = data.model_at.filter(|_| deployment.is_none());
+            Matched::Data(DataMatch { model: deployment.or(data.model), model_at, azure_style: true, ..data })
+        }
         refused => refused,
     }
 }
 
-/// Below a version prefix of OpenAI.
-fn openai<'p>(method: &Method, suffix: &'p str, native: &'static [&'static str]) -> Matched<'p> {
+/// Below a dialect's version prefix.
+fn within<'p>(dialect: Dialect, method: &Method, suffix: &'p str, native: &'static [&'static str]) -> Matched<'p> {
     let wanted = if method == Method::HEAD { "GET" } else { method.as_str() };
     let mut known = None;
-    for row in PATHS {
-        let Some(rest) = row.pattern.fits(suffix) else { continue };
+    for row in dialect.paths() {
+        let Some(free) = row.pattern.fits(suffix) else { continue };
         if row.method != wanted {
             known = known.or(Some(row.pattern));
             continue;
         }
-        let model = match row.pattern {
-            Pattern::Model(_) => match model_name(rest) {
+        let model_at = row.pattern.has_model().then_some(free);
+        let model = match &model_at {
+            Some(at) => match suffix.get(at.clone()).and_then(model_name) {
                 Some(model) => Some(model),
                 None => return Matched::NotFound { side: Side::Data },
             },
-            Pattern::Exact(_) | Pattern::Below(_) => None,
+            None => None,
         };
-        return data(suffix, row.operation, row.body, native, model);
+        let endpoint = Endpoint { dialect, operation: row.operation };
+        let found = DataMatch { model, model_at, streams: row.streams, ..data(endpoint, suffix, row.body, native) };
+        return Matched::Data(found);
     }
     if let Some(pattern) = known {
-        return Matched::MethodNotAllowed { side: Side::Data, allow: allowed(pattern).into() };
+        return Matched::MethodNotAllowed { side: Side::Data, allow: allowed(dialect, pattern).into() };
     }
-    other(method, suffix, native)
+    other(dialect, method, suffix, native)
 }
 
-fn data<'p>(
-    suffix: &'p str,
-    operation: Operation,
-    body: BodyKind,
-    native: &'static [&'static str],
-    model: Option<ModelName>,
-) -> Matched<'p> {
-    let endpoint = Endpoint { dialect: Dialect::OpenAi, operation };
-    Matched::Data(DataMatch { endpoint, body, suffix: Cow::Borrowed(suffix), native, model, azure_style: false })
+fn data<'p>(endpoint: Endpoint, suffix: &'p str, body: BodyKind, native: &'static [&'static str]) -> DataMatch<'p> {
+    let suffix = Cow::Borrowed(suffix);
+    DataMatch { endpoint, body, suffix, native, model: None, model_at: None, streams: false, azure_style: false }
 }
 
 /// A path that is nobody's row: relayed as it is.
-fn other<'p>(method: &Method, suffix: &'p str, native: &'static [&'static str]) -> Matched<'p> {
+fn other<'p>(dialect: Dialect, method: &Method, suffix: &'p str, native: &'static [&'static str]) -> Matched<'p> {
     // Some upstreams ignore case; a row in another spelling would pass what the row forbids.
     let folded = suffix.to_ascii_lowercase();
-    if folded != suffix && PATHS.iter().any(|row| row.pattern.fits(&folded).is_some()) {
+    if folded != suffix && dialect.paths().iter().any(|row| row.pattern.fits(&folded).is_some()) {
         return Matched::NotFound { side: Side::Data };
     }
     if !RELAYED.split(", ").any(|relayed| relayed == method.as_str()) {
         return Matched::MethodNotAllowed { side: Side::Data, allow: RELAYED.into() };
     }
     let body = if is_read(method) { BodyKind::None } else { BodyKind::ByContentType };
-    data(suffix, Operation::Other, body, native, None)
+    let endpoint = Endpoint { dialect, operation: Operation::Other };
+    Matched::Data(data(endpoint, suffix, body, native))
 }
 
 /// The value of `allow` for the rows of one pattern.
-fn allowed(pattern: Pattern) -> &'static str {
-    let has = |method: &str| PATHS.iter().any(|row| row.pattern == pattern && row.method == method);
+fn allowed(dialect: Dialect, pattern: Pattern) -> &'static str {
+    let has = |method: &str| dialect.paths().iter().any(|row| row.pattern == pattern && row.method == method);
     match (has("GET"), has("POST"), has("DELETE")) {
         (true, true, true) => "GET, HEAD, POST, DELETE",
         (true, true, false) => "GET, HEAD, POST",

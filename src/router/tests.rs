@@ -5,8 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Judges and matches a path in one go, as one line: what, or why not.
 fn route(method: &str, path: &str) -> String {
+    route_in(Tongue::Unsaid, method, path)
+}
+
+/// Judges and matches a path in one go, as one line: what, or why not.
+fn route_in(tongue: Tongue, method: &str, path: &str) -> String {
     let Ok(request) = Request::builder().method(method).uri(path).header("host", "a").body(()) else {
         return "400".into();
     };
@@ -14,12 +18,24 @@ fn route(method: &str, path: &str) -> String {
         Ok(path) => path,
         Err(_) => return "400".into(),
     };
-    match find(request.method(), &path) {
+    match find(request.method(), &path, tongue) {
         Matched::Data(data) => {
             let model = data.model.as_ref().map_or("-", |model| model.as_str());
             let azure = if data.azure_style { " azure" } else { "" };
             let operation = data.endpoint.operation.as_str();
-            format!("{operation} {:?} {} {:?} {model}{azure}", data.body, data.suffix, data.native.join("+"))
+            let said = data.model_at.clone().map(|at| percent_decode_str(&data.suffix[at]).decode_utf8_lossy());
+            assert!(said.is_none_or(|said| said == model), "{path:?}");
+            let dialect = match data.endpoint.dialect {
+                Dialect::OpenAi => String::new(),
+                dialect => format!("{dialect:?} "),
+            };
+            let stream = if data.streams { " stream" } else { "" };
+            format!(
+                "{dialect}{operation} {:?} {} {:?} {model}{azure}{stream}",
+                data.body,
+                data.suffix,
+                data.native.join("+")
+            )
         }
         Matched::Passthrough { provider, path } => format!("passthrough {provider} {path}"),
         Matched::Status(route) => format!("{route:?}"),
@@ -105,9 +121,27 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/providers/catalog", "404 Admin"),
     ("GET", "/v1/providersx", "404 Admin"),
     ("GET", "/v1/Providers/x", "404 Admin"),
-    ("POST", "/v1/messages", "not served Anthropic"),
-    ("POST", "/v1/messages/count_tokens", "not served Anthropic"),
-    ("POST", "/anthropic/v1/messages", "not served Anthropic"),
+    ("POST", "/v1/messages", r#"Anthropic chat_completion Json /messages "anthropic" -"#),
+    ("GET", "/v1/messages", "405 Data POST"),
+    ("POST", "/v1/messages/count_tokens", r#"Anthropic count_tokens Json /messages/count_tokens "anthropic" -"#),
+    ("POST", "/v1/messages/batches", r#"Anthropic batches Json /messages/batches "anthropic" -"#),
+    ("GET", "/v1/messages/batches/b/results", r#"Anthropic batches None /messages/batches/b/results "anthropic" -"#),
+    ("PUT", "/v1/messages/batches/b", "405 Data GET, HEAD, POST, DELETE"),
+    ("POST", "/v1/messages/other", r#"Anthropic other ByContentType /messages/other "anthropic" -"#),
+    ("POST", "/v1/messages/Batches", "404 Data"),
+    ("POST", "/v1/messages%2Fbatches", "400"),
+    ("POST", "/v1/messages/batches%2Fb", "400"),
+    ("POST", "/v1/complete", r#"Anthropic text_completion Json /complete "anthropic" -"#),
+    ("POST", "/anthropic/v1/messages", r#"Anthropic chat_completion Json /messages "anthropic" -"#),
+    ("GET", "/anthropic/v1/models", r#"Anthropic list_models None /models "anthropic" -"#),
+    ("GET", "/anthropic/v1/models/a%2Fb", r#"Anthropic model None /models/a%2Fb "anthropic" a/b"#),
+    ("POST", "/anthropic/v1/files", r#"Anthropic files ByContentType /files "anthropic" -"#),
+    ("GET", "/anthropic/v1/skills", r#"Anthropic other None /skills "anthropic" -"#),
+    ("POST", "/anthropic/v1/messages%2Fbatches", "400"),
+    ("POST", "/anthropic/v1/messages/batches%2Fb", "400"),
+    ("GET", "/anthropic/v1", "404 Data"),
+    ("GET", "/anthropic/models", "404 Data"),
+    ("GET", "/anthropic", "404 Data"),
     ("POST", "/v1beta/models/g:generateContent", "not served Gemini"),
     ("GET", "/genai/v1beta/models", "not served Gemini"),
     ("POST", "/model/a%3A0/converse", "not served Bedrock"),
@@ -157,17 +191,50 @@ fn routes() {
     println!("{} routes", ROUTES.len());
 }
 
+/// What is Anthropic's where its clients say so, and nobody else's.
+#[test]
+fn paths_of_two_dialects() {
+    for (method, path, said, unsaid) in [
+        ("GET", "/v1/models", r#"Anthropic list_models None /models "" -"#, r#"list_models None /models "" -"#),
+        ("GET", "/v1/models/x", r#"Anthropic model None /models/x "" x"#, r#"model None /models/x "" x"#),
+        (
+            "POST",
+            "/v1/files",
+            r#"Anthropic files ByContentType /files "anthropic" -"#,
+            r#"files ByContentType /files "" -"#,
+        ),
+        ("POST", "/v1/batches", r#"batches Json /batches "" -"#, r#"batches Json /batches "" -"#),
+        (
+            "GET",
+            "/openai/v1/models",
+            r#"list_models None /models "openai" -"#,
+            r#"list_models None /models "openai" -"#,
+        ),
+        ("GET", "/v1/modelsx", r#"other None /modelsx "" -"#, r#"other None /modelsx "" -"#),
+        ("GET", "/v1/providers", "404 Admin", "404 Admin"),
+    ] {
+        assert_eq!(route_in(Tongue::Anthropic, method, path), said, "{method} {path}");
+        assert_eq!(route_in(Tongue::Unsaid, method, path), unsaid, "{method} {path}");
+    }
+}
+
 #[test]
 fn every_row_is_reached_and_none_is_a_management_path() {
-    for row in PATHS {
-        let (Pattern::Exact(path) | Pattern::Model(path) | Pattern::Below(path)) = row.pattern;
-        let below = if matches!(row.pattern, Pattern::Exact(_)) { "" } else { "/some" };
-        let begin = format!("{} {:?} ", row.operation.as_str(), row.body);
-        for prefix in ["/v1", "/openai/v1", "/openai/deployments/d"] {
-            let found = route(row.method, &format!("{prefix}{path}{below}"));
-            assert!(found.starts_with(&begin), "{} {prefix}{path}{below}: {found}", row.method);
+    for (dialect, prefixes) in [
+        (Dialect::OpenAi, &["/v1", "/openai/v1", "/openai/deployments/d"][..]),
+        (Dialect::Anthropic, &["/anthropic/v1"]),
+    ] {
+        for row in dialect.paths() {
+            let path = row.pattern.example();
+            let begin = format!("{} {:?} ", row.operation.as_str(), row.body);
+            for prefix in prefixes {
+                let found = route(row.method, &format!("{prefix}{path}"));
+                let found = found.strip_prefix(&format!("{dialect:?} ")).unwrap_or(&found);
+                assert!(found.starts_with(&begin), "{} {prefix}{path}: {found}", row.method);
+                assert_eq!(dialect_of(&format!("{prefix}{path}"), Tongue::Unsaid), dialect);
+                assert!(!ADMIN.iter().any(|admin| admin.path.starts_with(&format!("{prefix}{path}"))));
+            }
         }
-        assert!(!ADMIN.iter().any(|admin| admin.path.starts_with(&format!("/v1{path}"))));
     }
     for row in ADMIN {
         let path = row.path.replace("{provider}", "openai").replace("{key_id}", "k");
@@ -186,6 +253,8 @@ fn known_path() -> impl Strategy<Value = String> {
         "/v1/responses",
         "/v1/providers/x",
         "/v1/messages",
+        "/v1/messages/batches/b",
+        "/anthropic/v1/messages/count_tokens",
         "/openai/v1/chat/completions",
         "/openai/deployments/d/embeddings",
         "/openai/files/f",

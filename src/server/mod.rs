@@ -34,16 +34,22 @@ use crate::error::BoxError;
 /// Answers requests. One clone per request, so it is an `Arc` or two.
 pub trait Handler: Clone + Send + Sync + 'static {
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Interrupt + Unpin + Send + 'static;
+    /// What is kept of a request while it is answered, so that an answer in place of the handler's
+    /// still speaks to its caller.
+    type Asker: Send + Sync;
+
+    fn asker(&self, request: &Request<Incoming>) -> Self::Asker;
 
     /// Dropped before it is done when the caller leaves.
     fn call(
         &self,
         request: Request<Incoming>,
+        asker: &Self::Asker,
         conn: Arc<ConnInfo>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// The answer in place of one that `call` did not give.
-    fn unserved(&self, why: Unserved) -> Response<Self::Body>;
+    fn unserved(&self, why: Unserved, asker: &Self::Asker) -> Response<Self::Body>;
 
     /// A handler or a body panicked. Its caller is told, everybody else is served on.
     fn panicked(&self);

@@ -45,13 +45,14 @@ pub async fn answer<H: Handler>(
         *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         refusal
     } else {
-        let mut call = pin!(handler.call(request, info));
+        let asker = handler.asker(&request);
+        let mut call = pin!(handler.call(request, &asker, info));
         let answered = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-            Ok(Poll::Pending) if over.is_reached(cx) => Poll::Ready(handler.unserved(Unserved::Stopping)),
+            Ok(Poll::Pending) if over.is_reached(cx) => Poll::Ready(handler.unserved(Unserved::Stopping, &asker)),
             Ok(polled) => polled,
             Err(_) => {
                 handler.panicked();
-                Poll::Ready(handler.unserved(Unserved::Panicked))
+                Poll::Ready(handler.unserved(Unserved::Panicked, &asker))
             }
         });
         answered.await.map(Some)

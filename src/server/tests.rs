@@ -147,8 +147,11 @@ impl Body for TestBody {
 
 impl Handler for Routes {
     type Body = TestBody;
+    type Asker = ();
 
-    async fn call(&self, request: Request<Incoming>, conn: Arc<ConnInfo>) -> Response<TestBody> {
+    fn asker(&self, _: &Request<Incoming>) {}
+
+    async fn call(&self, request: Request<Incoming>, (): &(), conn: Arc<ConnInfo>) -> Response<TestBody> {
         let path = request.uri().path().to_owned();
         let _ = self.0.send(Saw::Began(path.clone()));
         let guard = Guard(self.0.clone());
@@ -180,7 +183,7 @@ impl Handler for Routes {
         })
     }
 
-    fn unserved(&self, why: Unserved) -> Response<TestBody> {
+    fn unserved(&self, why: Unserved, (): &()) -> Response<TestBody> {
         let mut response = Response::new(TestBody::Whole(Some(Bytes::from(format!("{why:?}")))));
         *response.status_mut() = match why {
             Unserved::Panicked => http::StatusCode::INTERNAL_SERVER_ERROR,

@@ -12,11 +12,15 @@ const GOOD: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"good\"}}]}\n\n
 
 /// Two keys of one provider, the first before the second, and a fallback provider on the same upstream.
 fn gateway(upstream: &Upstream) -> Gateway {
+    speaking("openai", upstream)
+}
+
+fn speaking(base_type: &str, upstream: &Upstream) -> Gateway {
     Gateway::start(format!(
         r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "observability": {{"access_log": false}}, "providers": {{
-          "up": {{"custom_provider_config": {{"base_provider_type": "openai"}}, "network_config": {{"base_url": "{0}"}},
+          "up": {{"custom_provider_config": {{"base_provider_type": "{base_type}"}}, "network_config": {{"base_url": "{0}"}},
                   "keys": [{{"name": "first", "value": "sk-first-00", "priority": 1}}, {{"name": "second", "value": "sk-second-0"}}]}},
-          "other": {{"custom_provider_config": {{"base_provider_type": "openai"}}, "network_config": {{"base_url": "{0}"}},
+          "other": {{"custom_provider_config": {{"base_provider_type": "{base_type}"}}, "network_config": {{"base_url": "{0}"}},
                   "keys": [{{"name": "only", "value": "sk-other-00"}}]}}}}}}"#,
         upstream.base()
     ))
@@ -174,4 +178,71 @@ async fn the_end_is_judged_by_the_last_event() {
         assert_eq!(told, !whole, "{path} {sent:?}");
     }
     println!("{} ends judged", cases.len());
+}
+
+const MESSAGES: &str = "/v1/messages";
+const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+const STOP: &str = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+#[tokio::test]
+async fn first_events_of_messages() {
+    let error = |kind: &str| {
+        let text = format!(
+            "event: error\ndata: {{\"type\":\"error\",\"error\":{{\"type\":\"{kind}\",\"message\":\"m\"}}}}\n\n"
+        );
+        &*Box::leak(text.into_boxed_str())
+    };
+    for (kind, moves_on) in [
+        ("overloaded_error", true),
+        ("api_error", true),
+        ("rate_limit_error", true),
+        ("authentication_error", true),
+        ("permission_error", true),
+        ("invalid_request_error", false),
+        ("request_too_large", false),
+    ] {
+        let event = error(kind);
+        let upstream = Upstream::start(move |seen| match seen.header("x-api-key") {
+            "sk-first-00" => Answer::events([event]),
+            _ => Answer::events([START, STOP]),
+        });
+        let gateway = speaking("anthropic", &upstream);
+        let (status, _, text, clean) = stream(&gateway, MESSAGES, r#"{"model":"up/m","stream":true}"#).await;
+        let expected = if moves_on { [START, STOP].concat() } else { event.to_owned() };
+        assert_eq!((status, &text, clean), (200, &expected, true), "{kind}");
+        assert_eq!(upstream.seen().len(), if moves_on { 2 } else { 1 }, "{kind}");
+    }
+    // What is said of a key is not relayed, and the refusal is in the caller's words.
+    let event = error("authentication_error");
+    let upstream = Upstream::start(move |_| Answer::events([event]));
+    let gateway = speaking("anthropic", &upstream);
+    let reply = client::post_json(&gateway.url(MESSAGES), r#"{"model":"up/m","stream":true}"#).await;
+    let told = reply.json();
+    assert_eq!((reply.status.as_u16(), upstream.seen().len(), &told["type"]), (502, 2, &"error".into()), "{told}");
+}
+
+#[tokio::test]
+async fn ends_of_messages() {
+    let delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"message_stop\"}}\n\n";
+    let ping = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
+    let failed = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    for (pieces, whole) in [
+        (vec![START, delta, STOP], true),
+        (vec![START, delta, STOP, ping], true),
+        (vec![START, ping, failed], true),
+        // Without its `event:` line, as some servers have it.
+        (vec![START, "data: {\"type\": \"message_stop\"}\n\n"], true),
+        (vec![START, delta], false),
+        (vec![START, "event: message_stop\ndata: {\"type\""], false),
+        (vec![START, "event: message_delta\ndata: {\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n"], false),
+    ] {
+        let sent = pieces.concat();
+        let upstream = Upstream::start(move |_| Answer::events(pieces.clone()));
+        let gateway = speaking("anthropic", &upstream);
+        let (status, _, text, clean) = stream(&gateway, MESSAGES, r#"{"model":"up/m","stream":true}"#).await;
+        assert_eq!((status, clean), (200, whole), "{sent:?}: {text}");
+        let behind = text.strip_prefix(&sent).unwrap_or_else(|| panic!("{text:?} is not {sent:?} and more"));
+        assert_eq!(behind.starts_with("event: error\ndata: {\"type\":\"error\""), !whole, "{text}");
+        assert_eq!(behind.is_empty(), whole, "{text}");
+    }
 }

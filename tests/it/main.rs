@@ -15,6 +15,7 @@ mod contract;
 mod crash;
 mod deadlines;
 mod descriptors;
+mod dialects;
 mod disk;
 mod dispatch;
 mod doors;

@@ -41,7 +41,9 @@ fn node() {
     }
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=tap", "--test-concurrency=1"]);
-    command.args(["tests/sdk/node/openai.test.mjs", "tests/sdk/node/vercel.test.mjs"]);
+    for suite in ["openai", "vercel", "anthropic"] {
+        command.arg(format!("tests/sdk/node/{suite}.test.mjs"));
+    }
     let (ok, output) = Stage::start().run(&mut command);
     // "# pass 31"
     let count = |name: &str| {
@@ -66,6 +68,15 @@ impl Stage {
             r#""providers": {{
                 "openai": {{
                     "keys": [{{"name": "main", "value": "sk-upstream-0123456789abcdef", "use_for_batch_api": true}}],
+                    "network_config": {{"base_url": "{base}"}}
+                }},
+                "anthropic": {{
+                    "keys": [{{"name": "claude", "value": "sk-ant-upstream-0123456789", "use_for_batch_api": true}}],
+                    "network_config": {{"base_url": "{base}"}}
+                }},
+                "claude-spare": {{
+                    "keys": [{{"name": "refused", "value": "sk-ant-refused-0123456789"}}],
+                    "custom_provider_config": {{"base_provider_type": "anthropic"}},
                     "network_config": {{"base_url": "{base}"}}
                 }},
                 "spare": {{
@@ -95,7 +106,16 @@ impl Stage {
         command.env("KEYWAY_PROJECT_KEY", PROJECT_KEY);
         command.env("KEYWAY_MOCK_URL", self.mock.base());
         // The clients must find neither a developer's key nor his proxy.
-        for name in ["OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        for name in [
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
             command.env_remove(name);
         }
         finish(command, SUITE_MAX)

@@ -13,12 +13,13 @@ use crate::provider::ProviderRow;
 use crate::snapshot::AllowedRequests;
 
 /// Every operation, so that it can be found by its name.
-const OPERATIONS: [Operation; 18] = [
+const OPERATIONS: [Operation; 19] = [
     Operation::ChatCompletion,
     Operation::TextCompletion,
     Operation::Responses,
     Operation::ResponsesItem,
     Operation::Embedding,
+    Operation::CountTokens,
     Operation::Moderation,
     Operation::Rerank,
     Operation::ImageGeneration,
@@ -38,7 +39,7 @@ const STREAM_SUFFIX: &str = "_stream";
 const PARTS: &str = "file_upload file_list file_retrieve file_delete file_content \
     batch_create batch_list batch_retrieve batch_cancel batch_delete batch_results";
 /// Names of Bifrost for calls that go through as `other`, or that this release does not have.
-const UNTOLD: &str = "ocr count_tokens realtime websocket_responses passthrough passthrough_stream \
+const UNTOLD: &str = "ocr realtime websocket_responses passthrough passthrough_stream \
     video_generation video_retrieve video_download video_delete video_list video_remix \
     container_create container_list container_retrieve container_delete \
     container_file_create container_file_list container_file_retrieve container_file_content container_file_delete";
@@ -84,7 +85,7 @@ fn overrides(
     let pointer = pointer_to(pointer, "request_path_overrides");
     let written = custom.request_path_overrides.as_deref().unwrap_or_default();
     if !written.is_empty()
-        && row.is_some_and(|row| !row.speaks(Dialect::OpenAi) || row.speaks.first() != Some(&Dialect::OpenAi))
+        && row.is_some_and(|row| !matches!(row.speaks.first(), Some(Dialect::OpenAi | Dialect::Anthropic)))
     {
         let text = "paths of this base type hold the model and cannot be replaced";
         cx.problems.error(Code::Conflict, &*pointer, text);

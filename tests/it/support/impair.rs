@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 pub struct Recording {
     pub name: &'static str,
     pub path: &'static str,
+    /// `base_provider_type` of those who answer so.
+    pub speaks: &'static str,
     pub content_type: &'static str,
     pub body: String,
     /// In the body, where its first event ends.
@@ -52,12 +54,18 @@ impl Recording {
     pub fn events(name: &'static str, path: &'static str, body: &str, whole: usize) -> Self {
         let ends = ["\n\n", "\r\n\r\n"].map(|end| body.find(end).map(|at| at + end.len()));
         let first_event = ends.into_iter().flatten().min().unwrap();
-        Self { name, path, content_type: "text/event-stream", body: body.to_owned(), first_event, whole }
+        let content_type = "text/event-stream";
+        Self { name, path, speaks: "openai", content_type, body: body.to_owned(), first_event, whole }
+    }
+
+    pub fn of(self, speaks: &'static str) -> Self {
+        Self { speaks, ..self }
     }
 
     pub fn json(name: &'static str, path: &'static str, body: &str) -> Self {
         let whole = body.trim_end().len();
-        Self { name, path, content_type: "application/json", body: body.to_owned(), first_event: 1, whole }
+        let content_type = "application/json";
+        Self { name, path, speaks: "openai", content_type, body: body.to_owned(), first_event: 1, whole }
     }
 
     pub fn is_stream(&self) -> bool {

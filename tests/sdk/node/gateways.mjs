@@ -2,7 +2,9 @@
 
 const need = (name) => process.env[name] ?? (() => { throw new Error(`${name} is not set`); })();
 
-export const tcp = { name: 'tcp', url: `${need('KEYWAY_TCP_URL')}/v1`, provider: 'openai' };
+const origin = need('KEYWAY_TCP_URL');
+
+export const tcp = { name: 'tcp', origin, url: `${origin}/v1`, provider: 'openai' };
 export const embedded = { name: 'embedded', url: `${need('KEYWAY_EMBEDDED_URL')}/v1`, provider: 'mock' };
 export const both = [tcp, embedded];
 

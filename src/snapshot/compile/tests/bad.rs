@@ -19,7 +19,7 @@ fn providers() {
         (provider("a/b", ""), &["E bad_value /providers/a~1b"]),
         (provider("", ""), &["E bad_value /providers/"]),
         (provider("@x", ""), &["E bad_value /providers/@x"]),
-        (provider("anthropic", ""), &["E not_supported_yet /providers/anthropic", "W suspicious /providers/anthropic"]),
+        (provider("cohere", ""), &["E not_supported_yet /providers/cohere", "W suspicious /providers/cohere"]),
         (provider("google", ""), &["E not_supported_yet /providers/google", "W suspicious /providers/google"]),
         (
             custom("openai", address, "\"base_provider_type\": \"openai\""),

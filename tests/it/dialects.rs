@@ -1,0 +1,223 @@
+//! The dialects beside OpenAI's, from outside: what reaches an upstream that speaks the same, what
+//! comes back, and in whose words keyway refuses.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Reply, open, request, send};
+use crate::support::gateway::Gateway;
+use crate::support::upstream::{Answer, Gate, Step, Upstream};
+
+const SERVER: &str = r#""server": {"listen": ["127.0.0.1:0"]}, "observability": {"access_log": false}"#;
+
+/// The provider `anthropic` with one key, whose model `asked` is `told` upstream, and an `openai`.
+fn anthropic(upstream: &Upstream) -> String {
+    format!(
+        r#"{{{SERVER}, "providers": {{
+          "anthropic": {{
+            "network_config": {{"base_url": "{base}"}},
+            "keys": [{{"name": "one", "value": "sk-ant-upstream", "use_for_batch_api": true, "aliases": {{"asked": "told"}}}}]}},
+          "openai": {{
+            "network_config": {{"base_url": "{base}"}},
+            "keys": [{{"name": "other", "value": "sk-openai-upstream"}}]}}}}}}"#,
+        base = upstream.base()
+    )
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+async fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    let headers = [&[JSON], headers].concat();
+    send(request(Method::POST, &gateway.url(path), &headers, body.to_owned())).await
+}
+
+#[tokio::test]
+async fn messages_are_relayed_with_the_model_and_the_key_put_in() {
+    let answer = "{ \"type\":\"message\",\"content\" : [ ] }";
+    let upstream = Upstream::start(move |_| Answer::json(200, answer).header("request-id", "req_theirs"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    for (path, model) in [
+        ("/v1/messages", "asked"),
+        ("/anthropic/v1/messages", "asked"),
+        ("/v1/messages?beta=true", "anthropic/asked"),
+        ("/v1/messages/count_tokens", "asked"),
+        ("/anthropic/v1/messages/count_tokens", "anthropic/asked"),
+    ] {
+        upstream.forget();
+        let body = format!("{{\"max_tokens\" : 5.0,\n \"model\":\"{model}\", \"new\":[1e400]}}");
+        let headers = [
+            ("authorization", "Bearer of-the-caller"),
+            ("anthropic-version", "2026-10-21"),
+            ("anthropic-beta", "a-1,b-2"),
+            ("x-stainless-lang", "python"),
+        ];
+        let reply = post(&gateway, path, &headers, &body).await;
+        assert_eq!((reply.status.as_u16(), &*reply.text()), (200, answer), "{path}");
+        let seen = upstream.only();
+        assert_eq!(seen.path, path.strip_prefix("/anthropic").unwrap_or(path));
+        assert_eq!(seen.body, body.replace(model, "told"), "{path}");
+        assert_eq!(seen.header("x-api-key"), "sk-ant-upstream");
+        assert_eq!((seen.header("authorization"), seen.header("anthropic-beta")), ("", "a-1,b-2"));
+        assert_eq!(seen.header("anthropic-version"), "2026-10-21", "the caller's version travels");
+        assert_eq!(reply.header("x-keyway-model"), "told");
+        // The id of this request is ours; theirs is told beside it.
+        assert_eq!(reply.header("request-id"), reply.header("x-request-id"));
+        assert_eq!(reply.header("x-upstream-request-id"), "req_theirs");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_always_gets_a_version() {
+    let upstream = Upstream::start(|_| Answer::json(200, r#"{"data":[{"type":"model","id":"claude-listed"}]}"#));
+    let gateway = Gateway::start(anthropic(&upstream));
+    post(&gateway, "/v1/messages", &[("x-api-key", "k")], r#"{"model":"m"}"#).await;
+    assert_eq!(upstream.only().header("anthropic-version"), "2023-06-01");
+    assert_eq!(upstream.only().header("x-api-key"), "sk-ant-upstream");
+    upstream.forget();
+    let listed = client::get(&gateway.url("/anthropic/v1/models")).await.json();
+    let seen = upstream.only();
+    assert_eq!((&*seen.path, seen.header("anthropic-version")), ("/v1/models?limit=1000", "2023-06-01"));
+    let data = listed["data"].as_array().unwrap();
+    assert_eq!(data.iter().map(|m| m["id"].as_str().unwrap()).collect::<Vec<_>>(), ["asked", "claude-listed"]);
+    assert_eq!(listed["has_more"], false);
+    assert_eq!((&listed["first_id"], &listed["last_id"]), (&json!("asked"), &json!("claude-listed")));
+    assert_eq!(data[0]["type"], "model");
+}
+
+/// `/v1/models` is two lists; who sends the version gets Anthropic's.
+#[tokio::test]
+async fn a_list_is_in_the_words_of_who_asks() {
+    let upstream = Upstream::start(|_| Answer::json(404, "{}"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let ask = async |path: &str| {
+        let call = request(Method::GET, &gateway.url(path), &[("anthropic-version", "2023-06-01")], "");
+        send(call).await
+    };
+    let list = ask("/v1/models").await.json();
+    assert_eq!(list["data"][0]["id"], "anthropic/asked");
+    assert_eq!(list["data"][0]["type"], "model");
+    assert_eq!(ask("/v1/models/asked").await.json()["type"], "model");
+    let missing = ask("/v1/models/nothing").await;
+    assert_eq!((missing.status.as_u16(), &missing.json()["error"]["type"]), (404, &json!("not_found_error")));
+    let plain = client::get(&gateway.url("/v1/models")).await.json();
+    assert_eq!(plain, json!({"object": "list", "data": []}), "nothing of Anthropic's can be had in OpenAI's words");
+}
+
+#[tokio::test]
+async fn refusals_have_the_shape_of_the_dialect() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let good = r#"{"model":"m"}"#;
+    for (path, headers, body, status, kind) in [
+        ("/v1/messages", &[][..], "{", 400, "invalid_request_error"),
+        ("/v1/messages", &[], "{}", 400, "invalid_request_error"),
+        ("/v1/messages", &[], r#"{"model":"@nothing"}"#, 404, "not_found_error"),
+        ("/v1/messages", &[("x-api-key", "a"), ("authorization", "Bearer b")], good, 401, "authentication_error"),
+        ("/v1/messages", &[("origin", "https://evil.example")], good, 403, "permission_error"),
+        ("/v1/messages/batches%2Fx", &[], good, 400, "invalid_request_error"),
+        ("/anthropic/nothing", &[], good, 404, "not_found_error"),
+        ("/v1/models/x", &[("anthropic-version", "2023-06-01")], good, 405, "invalid_request_error"),
+    ] {
+        let reply = post(&gateway, path, headers, body).await;
+        assert_eq!(reply.status.as_u16(), status, "{path} {}", reply.text());
+        let told = reply.json();
+        assert_eq!((&told["type"], &told["error"]["type"]), (&json!("error"), &json!(kind)), "{path} {told}");
+        assert!(told["error"]["message"].is_string());
+        assert_eq!(told["request_id"], reply.header("request-id"));
+        assert_eq!(reply.header("request-id"), reply.header("x-request-id"));
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_translated_yet_and_says_so() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    for (path, model, pointer) in [
+        ("/v1/messages", "openai/gpt-x", "/error/message"),
+        ("/v1/chat/completions", "anthropic/claude-x", "/error/message"),
+        // A bare name of its family.
+        ("/v1/chat/completions", "claude-x", "/error/message"),
+    ] {
+        let reply = post(&gateway, path, &[], &format!("{{\"model\":\"{model}\"}}")).await;
+        let told = reply.json();
+        let message = told.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        assert_eq!(reply.status.as_u16(), 400, "{path} {model}");
+        assert!(message.contains("translation between dialects is not there yet"), "{path} {told}");
+    }
+    assert!(upstream.seen().is_empty());
+    // A chain goes on with the target that speaks the caller's dialect.
+    let body = r#"{"model":"asked","fallbacks":["openai/x","anthropic/second"]}"#;
+    assert_eq!(post(&gateway, "/v1/messages", &[], body).await.status, 200);
+    assert_eq!(upstream.only().json(), json!({"model": "told"}));
+}
+
+#[tokio::test]
+async fn errors_are_relayed_and_credentials_are_not() {
+    let told = r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"},"request_id":"r"}"#;
+    let upstream =
+        Upstream::start(move |_| Answer::json(529, told).header("anthropic-ratelimit-tokens-remaining", "7"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let reply = post(&gateway, "/v1/messages", &[], r#"{"model":"m"}"#).await;
+    assert_eq!((reply.status.as_u16(), &*reply.text()), (529, told));
+    assert_eq!(reply.header("anthropic-ratelimit-tokens-remaining"), "7");
+    let quoting = r#"{"type":"error","error":{"type":"authentication_error","message":"invalid sk-ant-upstream"}}"#;
+    let upstream = Upstream::start(move |_| Answer::json(401, quoting));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let reply = post(&gateway, "/v1/messages", &[], r#"{"model":"m"}"#).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["error"]["type"]), (502, &json!("api_error")));
+    assert!(!reply.text().contains("sk-ant-upstream"));
+}
+
+#[tokio::test]
+async fn a_cut_stream_ends_with_the_dialects_own_event() {
+    let gate = Gate::new();
+    let behind = gate.clone();
+    let first = "event: message_start\ndata: {\"type\":\"message_start\"}\n\n";
+    let upstream = Upstream::start(move |_| Answer::events([first]).step(Step::Wait(behind.clone())).step(Step::Cut));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let body = r#"{"model":"m","stream":true}"#;
+    let mut stream = open(client::json_request(&gateway.url("/v1/messages"), body)).await;
+    assert_eq!(stream.until("\n\n").await, first);
+    gate.open();
+    let seen = stream.until("\n\n").await;
+    let data = seen.strip_prefix("event: error\ndata: ").unwrap_or_else(|| panic!("{seen}"));
+    let told: Value = serde_json::from_str(data).unwrap();
+    assert_eq!((&told["type"], &told["error"]["type"]), (&json!("error"), &json!("api_error")));
+    let mut ended = stream.chunk().await;
+    while let Ok(Some(_)) = ended {
+        ended = stream.chunk().await;
+    }
+    assert!(ended.is_err(), "a cut stream must not end cleanly");
+}
+
+#[tokio::test]
+async fn ids_without_a_model_go_to_the_vendor() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let version = ("anthropic-version", "2023-06-01");
+    for (method, path, sent) in [
+        (Method::POST, "/v1/messages/batches", "/v1/messages/batches"),
+        (Method::GET, "/v1/messages/batches/b1/results", "/v1/messages/batches/b1/results"),
+        (Method::GET, "/v1/files?limit=5", "/v1/files?limit=5"),
+        (Method::DELETE, "/anthropic/v1/files/f1", "/v1/files/f1"),
+    ] {
+        upstream.forget();
+        let body = if method == Method::POST { r#"{"requests":[]}"# } else { "" };
+        let reply = send(request(method, &gateway.url(path), &[JSON, version], body)).await;
+        assert_eq!(reply.status, 200, "{path} {}", reply.text());
+        assert_eq!((&*upstream.only().path, upstream.only().header("x-api-key")), (sent, "sk-ant-upstream"));
+    }
+}
+
+/// Whatever a provider speaks, its own API is reached by passthrough.
+#[tokio::test]
+async fn passthrough_needs_no_dialect() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let gateway = Gateway::start(anthropic(&upstream));
+    let reply = post(&gateway, "/passthrough/anthropic/v1/any/thing", &[("anthropic-version", "x")], "{}").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let seen = upstream.only();
+    assert_eq!((&*seen.path, seen.header("x-api-key")), ("/v1/any/thing", "sk-ant-upstream"));
+    assert_eq!(seen.header("anthropic-version"), "x");
+}
