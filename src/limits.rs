@@ -429,3 +429,9 @@ pub const ID_BYTES_MAX: usize = 512;
 pub const SEEN_ROWS_MAX: u64 = 50_000;
 /// Of each table, what goes along into memory when the file fails.
 pub const STATE_RESCUE_ROWS_MAX: u64 = 10_000;
+
+// --- Dialects -----------------------------------------------------------------------------------
+
+/// Names of a model inside one body that are changed to the upstream's. Google takes a hundred texts
+/// in one call.
+pub const MODEL_EDITS_MAX: usize = 256;

@@ -5,6 +5,8 @@
 
 pub mod anthropic;
 pub mod frame;
+pub mod gemini;
+pub mod inband;
 pub mod openai;
 pub mod path;
 pub mod scan;
@@ -12,6 +14,7 @@ pub mod scan;
 use bytes::Bytes;
 
 use crate::error::{Kind, Public};
+use frame::document::Behind;
 use frame::ending::Terminal;
 use path::PathRow;
 
@@ -62,6 +65,13 @@ pub struct Endpoint {
     pub operation: Operation,
 }
 
+impl Endpoint {
+    /// Whether bodies of this endpoint name the path's model once more.
+    pub fn repeats_model(self) -> bool {
+        self.dialect == Dialect::Gemini && matches!(self.operation, Operation::Embedding | Operation::CountTokens)
+    }
+}
+
 /// How the body of an operation is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum BodyKind {
@@ -74,6 +84,8 @@ pub enum BodyKind {
     Form,
     /// JSON is held and scanned, anything else flows.
     ByContentType,
+    /// Flows, whatever it is.
+    Opaque,
 }
 
 /// A failure that a dialect puts into words.
@@ -106,7 +118,8 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::PATHS,
             Self::Anthropic => anthropic::PATHS,
-            Self::Gemini | Self::Bedrock | Self::Cohere => &[],
+            Self::Gemini => gemini::PATHS,
+            Self::Bedrock | Self::Cohere => &[],
         }
     }
 
@@ -114,9 +127,8 @@ impl Dialect {
     pub fn error_body(self, failure: &Failure<'_>) -> Bytes {
         match self {
             Self::Anthropic => anthropic::error_body(failure),
-            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => {
-                openai::error_body(failure.kind, failure.public)
-            }
+            Self::Gemini => gemini::error_body(failure),
+            Self::OpenAi | Self::Bedrock | Self::Cohere => openai::error_body(failure.kind, failure.public),
         }
     }
 
@@ -125,7 +137,8 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::terminal(operation),
             Self::Anthropic => anthropic::terminal(operation),
-            Self::Gemini | Self::Bedrock | Self::Cohere => None,
+            Self::Gemini => gemini::terminal(operation),
+            Self::Bedrock | Self::Cohere => None,
         }
     }
 
@@ -133,9 +146,22 @@ impl Dialect {
     pub fn error_event(self, operation: Operation, failure: &Failure<'_>) -> Bytes {
         match self {
             Self::Anthropic => anthropic::error_event(failure),
-            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => {
-                openai::error_event(operation, failure.kind, failure.public)
-            }
+            Self::Gemini => gemini::error_event(failure),
+            Self::OpenAi | Self::Bedrock | Self::Cohere => openai::error_event(operation, failure.kind, failure.public),
+        }
+    }
+
+    /// Whether answers to this may be a JSON list that comes element by element.
+    pub fn has_lists(self, operation: Operation) -> bool {
+        self == Self::Gemini && operation == Operation::ChatCompletion
+    }
+
+    /// What ends a broken JSON list, where a further element may stand.
+    pub fn error_element(self, failure: &Failure<'_>, behind: Behind) -> Bytes {
+        let body = self.error_body(failure);
+        match behind {
+            Behind::Bracket => [&body[..], b"]"].concat().into(),
+            Behind::Element => [b",", &body[..], b"]"].concat().into(),
         }
     }
 
@@ -152,6 +178,22 @@ impl Dialect {
         match self {
             Self::Anthropic => Some(anthropic::DEFAULT_VERSION),
             Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => None,
+        }
+    }
+
+    /// What stands before a model's name in an upstream's path, and the name, which is one segment there.
+    pub fn split_model(self, name: &str) -> (&'static str, &str) {
+        match self {
+            Self::Gemini => gemini::split_model(name),
+            Self::OpenAi | Self::Anthropic | Self::Bedrock | Self::Cohere => ("", name),
+        }
+    }
+
+    /// The name that a caller means by what stands in a path, decoded.
+    pub fn plain_name(self, name: &str) -> &str {
+        match self {
+            Self::Gemini => gemini::plain_name(name),
+            Self::OpenAi | Self::Anthropic | Self::Bedrock | Self::Cohere => name,
         }
     }
 }

@@ -28,8 +28,12 @@ pub enum Pattern {
     Below(&'static str),
     /// Gemini: `/models/{name}:{verb}` or `/tunedModels/{name}:{verb}`. The kind belongs to the name.
     Verb(&'static str),
+    /// As [`Self::Verb`], for verbs of no row: their model counts all the same.
+    AnyVerb,
     /// Gemini: `/models/{name}` or `/tunedModels/{name}`, without a verb.
     Resource,
+    /// What a model of Gemini has: `/models/{name}/{part}/{id}`.
+    Part(&'static str),
     /// Bedrock: `/model/{id}/{word}`, the id one segment.
     Word(&'static str),
 }
@@ -40,6 +44,12 @@ const MODEL: &str = "/model/";
 
 pub(super) const fn row(method: &'static str, pattern: Pattern, operation: Operation, body: BodyKind) -> PathRow {
     PathRow { method, pattern, operation, body, streams: false }
+}
+
+impl PathRow {
+    pub(super) const fn streamed(self) -> Self {
+        Self { streams: true, ..self }
+    }
 }
 
 impl Pattern {
@@ -57,7 +67,16 @@ impl Pattern {
                 let end = path.strip_suffix(verb)?.strip_suffix(':')?.len();
                 Self::named(path, end).then_some(1..end)
             }
+            Self::AnyVerb => {
+                let end = path.rfind(':')?;
+                Self::named(path, end).then_some(1..end)
+            }
             Self::Resource => (Self::named(path, length) && !path.contains(':')).then_some(1..length),
+            Self::Part(part) => {
+                let (before, id) = path.rsplit_once('/')?;
+                let end = before.strip_suffix(part)?.strip_suffix('/')?.len();
+                (Self::named(path, end) && !id.is_empty()).then_some(1..end)
+            }
             Self::Word(word) => {
                 let id = path.strip_prefix(MODEL)?.strip_suffix(word)?.strip_suffix('/')?;
                 (!id.contains('/')).then(|| some(MODEL.len()..MODEL.len() + id.len()))?
@@ -67,7 +86,10 @@ impl Pattern {
 
     /// Whether the part that is not literal is a model's name.
     pub fn has_model(self) -> bool {
-        matches!(self, Self::Model(_) | Self::Verb(_) | Self::Resource | Self::Word(_))
+        match self {
+            Self::Model(_) | Self::Verb(_) | Self::AnyVerb | Self::Resource | Self::Part(_) | Self::Word(_) => true,
+            Self::Exact(_) | Self::Below(_) => false,
+        }
     }
 
     /// The kind, a slash, and a name up to `end`.
@@ -84,7 +106,9 @@ impl Pattern {
             Self::Exact(path) => path.to_owned(),
             Self::Model(path) | Self::Below(path) => format!("{path}/some"),
             Self::Verb(verb) => format!("/models/some:{verb}"),
+            Self::AnyVerb => "/models/some:other".to_owned(),
             Self::Resource => "/models/some".to_owned(),
+            Self::Part(part) => format!("/models/some/{part}/other"),
             Self::Word(word) => format!("/model/some/{word}"),
         }
     }
@@ -114,6 +138,13 @@ mod tests {
             (Pattern::Resource, "/models/a", Some("models/a")),
             (Pattern::Resource, "/models/a:countTokens", None),
             (Pattern::Resource, "/models/", None),
+            (Pattern::AnyVerb, "/models/a:someVerb", Some("models/a")),
+            (Pattern::AnyVerb, "/models/a", None),
+            (Pattern::AnyVerb, "/models/:x", None),
+            (Pattern::Part("operations"), "/models/a/operations/o1", Some("models/a")),
+            (Pattern::Part("operations"), "/models/a/b/operations/o1", Some("models/a/b")),
+            (Pattern::Part("operations"), "/models/operations/o1", None),
+            (Pattern::Part("operations"), "/models/a/operations", None),
             (Pattern::Word("converse"), "/model/a%2Fb%3A0/converse", Some("a%2Fb%3A0")),
             (Pattern::Word("converse"), "/model/a/converse-stream", None),
             (Pattern::Word("converse"), "/model/a/b/converse", None),

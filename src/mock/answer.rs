@@ -111,6 +111,36 @@ impl Prompt {
         prompt
     }
 
+    pub fn of_contents(request: &Value) -> Self {
+        let mut prompt = Self::default();
+        for content in array(request, "contents") {
+            let result = array(content, "parts").find_map(|part| part.get("functionResponse")?.get("response"));
+            let text = match result {
+                Some(response) => text_of(response.get("result")),
+                None => text_of(content.get("parts")),
+            };
+            prompt.hear(text, result.is_some());
+        }
+        prompt.words += words(&text_of(request.pointer("/systemInstruction/parts")));
+        for function in array(request, "tools").flat_map(|tool| array(tool, "functionDeclarations")) {
+            let parameters = function.get("parameters").or_else(|| function.get("parametersJsonSchema"));
+            prompt.offer_as(function.get("name"), parameters);
+        }
+        let choice = request.pointer("/toolConfig/functionCallingConfig");
+        match choice.and_then(|choice| choice.get("mode")).and_then(Value::as_str) {
+            Some("NONE") => prompt.refused_tools = true,
+            Some("ANY") => {
+                let first = choice.and_then(|choice| choice.pointer("/allowedFunctionNames/0"));
+                prompt.forced = Some(first.and_then(Value::as_str).unwrap_or_default().to_owned());
+            }
+            _ => {}
+        }
+        let config = request.get("generationConfig").unwrap_or(&Value::Null);
+        prompt.schema = config.get("responseSchema").or_else(|| config.get("responseJsonSchema")).cloned();
+        prompt.words_max = number(config, "maxOutputTokens");
+        prompt
+    }
+
     pub fn of_text(prompt: Option<&Value>, words_max: Option<u64>) -> Self {
         let mut this = Self { words_max, ..Self::default() };
         this.hear(text_of(prompt), false);
@@ -206,7 +236,8 @@ fn instance(schema: &Value, depth: usize) -> Value {
         Some(Value::Array(kinds)) => kinds.first().and_then(Value::as_str),
         kind => kind.and_then(Value::as_str),
     };
-    match kind {
+    // Gemini writes its types large.
+    match kind.map(str::to_ascii_lowercase).as_deref() {
         Some("string") => json!("mock"),
         Some("integer") => json!(1),
         Some("number") => json!(1.5),

@@ -22,7 +22,7 @@ pub struct Call {
     pub version: Version,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Bearer value, else `x-api-key`, else `api-key`.
+    /// Bearer value, else `x-api-key`, `api-key` or `x-goog-api-key`.
     pub key: Option<String>,
     /// From the body, a form's `model` part, or the path.
     pub model: Option<String>,
@@ -30,6 +30,8 @@ pub struct Call {
     pub include_usage: bool,
     pub form: Option<Vec<Part>>,
 }
+
+const KEYS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 
 /// The few members that are read of every body; the rest only where an answer is made of it.
 #[derive(Debug, Default, Deserialize)]
@@ -66,8 +68,7 @@ impl Call {
             None => serde_json::from_slice(&body).unwrap_or_default(),
         };
         let bearer = header(&AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        let key =
-            bearer.or_else(|| ["x-api-key", "api-key"].iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()));
+        let key = bearer.or_else(|| KEYS.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()));
         let mut call = Self {
             key: key.map(str::to_owned),
             model: peek.model,
@@ -80,8 +81,11 @@ impl Call {
             body,
             form,
         };
-        call.model = call.model.take().or_else(|| call.field("model")).or_else(|| call.model_in_path());
-        call.stream |= call.field("stream").as_deref() == Some("true");
+        call.model = match call.dialect() {
+            Dialect::Gemini => call.model_in_path(),
+            _ => call.model.take().or_else(|| call.field("model")).or_else(|| call.model_in_path()),
+        };
+        call.stream |= call.field("stream").as_deref() == Some("true") || call.path().contains(":stream");
         Ok(call)
     }
 
@@ -91,6 +95,9 @@ impl Call {
 
     /// Which API is called: by the path, and where two share one by what Anthropic's clients send.
     pub fn dialect(&self) -> Dialect {
+        if self.raw_segments().any(|segment| segment == "v1beta") {
+            return Dialect::Gemini;
+        }
         let first = self.segments().into_iter().next();
         match first.as_deref() {
             Some("messages" | "complete") => Dialect::Anthropic,
@@ -103,6 +110,11 @@ impl Call {
     pub fn segments(&self) -> Vec<String> {
         let all: Vec<String> = self.raw_segments().collect();
         let after = |name: &str, skip: usize| all.iter().position(|segment| segment == name).map(|at| at + skip);
+        if let Some(from) = after("v1beta", 1) {
+            // An upload has its word before the version.
+            let upload = all.first().filter(|first| *first == "upload").cloned();
+            return upload.into_iter().chain(all.into_iter().skip(from)).collect();
+        }
         // Google's OpenAI-compatible endpoint has no version of its own.
         let from = after("openapi", 1)
             .or_else(|| after("v1", 1))
@@ -142,15 +154,21 @@ impl Call {
         segments.map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
     }
 
-    /// `/models/{id}` and `/deployments/{id}/…`.
+    /// `/models/{id}`, `/models/{id}:{verb}` and `/deployments/{id}/…`.
     fn model_in_path(&self) -> Option<String> {
-        let mut segments = self.raw_segments().skip_while(|segment| segment != "models" && segment != "deployments");
+        const KINDS: [&str; 3] = ["models", "tunedModels", "deployments"];
+        let mut segments = self.raw_segments().skip_while(|segment| !KINDS.contains(&segment.as_str()));
         let kind = segments.next()?;
         let rest: Vec<String> = segments.collect();
-        if kind == "models" {
-            // An id may hold slashes that nobody escaped.
-            return (!rest.is_empty()).then(|| rest.join("/"));
+        match kind.as_str() {
+            "deployments" => rest.into_iter().next(),
+            _ if rest.is_empty() => None,
+            _ => {
+                // An id may hold slashes that nobody escaped; a verb of Gemini's is none of it.
+                let name = rest.join("/");
+                let verb = name.rsplit_once(':').filter(|_| self.path().contains("/v1beta/"));
+                Some(verb.map_or(name.as_str(), |(before, _)| before).to_owned())
+            }
         }
-        rest.into_iter().next()
     }
 }

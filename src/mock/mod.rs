@@ -1,4 +1,4 @@
-//! The built-in upstream: answers in the OpenAI and Anthropic wire formats without a model behind it.
+//! The built-in upstream: answers in the OpenAI, Anthropic and Gemini wire formats without a model behind it.
 //!
 //! Deterministic: the same request gets the same answer. What it does instead of answering well is
 //! asked for by model name or bearer value (fault.rs). It knows no snapshot, no key of ours and no
@@ -24,6 +24,7 @@ mod chat;
 mod echo;
 mod fault;
 mod form;
+mod gemini;
 mod issuer;
 mod keep;
 mod media;
@@ -60,6 +61,7 @@ pub struct Mock {
     served: AtomicU64,
     kept: keep::Kept,
     anthropic: keep::Kept,
+    gemini: keep::Kept,
     issuers: issuer::Issuers,
     bench: Bytes,
 }
@@ -72,6 +74,7 @@ impl Mock {
             served: AtomicU64::new(0),
             kept: keep::Kept::default(),
             anthropic: keep::Kept::default(),
+            gemini: keep::Kept::default(),
             issuers: issuer::Issuers::default(),
             bench: chat::canned(fault::BENCH_BYTES),
         }
@@ -158,7 +161,8 @@ impl Mock {
     fn answer(&self, call: &Call) -> Reply {
         match call.dialect() {
             Dialect::Anthropic => anthropic::answer(self, call),
-            Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => openai::answer(self, call),
+            Dialect::Gemini => gemini::answer(self, call),
+            Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => openai::answer(self, call),
         }
     }
 

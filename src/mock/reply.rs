@@ -9,6 +9,7 @@ use super::anthropic;
 use super::body::{MockBody, Open, Step};
 use super::call::Call;
 use super::fault::Behaviour;
+use super::gemini;
 use crate::dialect::Dialect;
 use crate::limits::MOCK_WAIT_MAX;
 
@@ -27,6 +28,8 @@ pub struct Reply {
 enum Payload {
     Whole(Bytes),
     Events(Vec<Bytes>),
+    /// Sent piece by piece, and only whole together.
+    Pieces(Vec<Bytes>),
 }
 
 impl Reply {
@@ -46,6 +49,11 @@ impl Reply {
     pub fn events(events: Vec<Bytes>) -> Self {
         let payload = Payload::Events(events);
         Self { status: StatusCode::OK, content_type: "text/event-stream", headers: Vec::new(), payload }
+    }
+
+    /// One document that comes piece by piece.
+    pub fn pieces(content_type: &'static str, pieces: Vec<Bytes>) -> Self {
+        Self { status: StatusCode::OK, content_type, headers: Vec::new(), payload: Payload::Pieces(pieces) }
     }
 
     pub fn error(status: u16, kind: &str, code: &str, message: &str) -> Self {
@@ -69,7 +77,7 @@ impl Reply {
     pub fn plain(self, open: Open) -> Response<MockBody> {
         let steps: Vec<Step> = match self.payload {
             Payload::Whole(bytes) => vec![Step::Send(bytes)],
-            Payload::Events(events) => events.into_iter().map(Step::Send).collect(),
+            Payload::Events(pieces) | Payload::Pieces(pieces) => pieces.into_iter().map(Step::Send).collect(),
         };
         let body = MockBody::steps(steps, Some(open));
         respond(self.status, self.content_type, self.headers, body)
@@ -86,8 +94,9 @@ impl Reply {
             return self.plain(open);
         }
         let streamed = matches!(self.payload, Payload::Events(_));
+        let whole = matches!(self.payload, Payload::Whole(_));
         let pieces = match self.payload {
-            Payload::Events(events) => events,
+            Payload::Events(pieces) | Payload::Pieces(pieces) => pieces,
             Payload::Whole(bytes) => (0..bytes.len())
                 .step_by(PIECE_BYTES)
                 .map(|at| bytes.slice(at..bytes.len().min(at + PIECE_BYTES)))
@@ -115,7 +124,7 @@ impl Reply {
             }
             Behaviour::Garbage => vec![Step::Send(Bytes::from_static(b"\x00\xff<html>this is not what you asked for"))],
             // One piece and a known length where nothing is to go wrong.
-            _ if !streamed => vec![Step::Send(pieces.concat().into())],
+            _ if whole => vec![Step::Send(pieces.concat().into())],
             _ => send(pieces),
         };
         respond(self.status, self.content_type, self.headers, MockBody::steps(steps, Some(open)))
@@ -159,9 +168,8 @@ pub fn fault(call: &Call, status: u16, retry_after: Option<u64>) -> Reply {
     };
     let reply = match call.dialect() {
         Dialect::Anthropic => anthropic::error(status, &message),
-        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => {
-            Reply::error(status, kind, code, &message)
-        }
+        Dialect::Gemini => gemini::error(status, &message),
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => Reply::error(status, kind, code, &message),
     };
     match retry_after {
         Some(seconds) => reply.header(RETRY_AFTER, HeaderValue::from(seconds)),
@@ -171,10 +179,13 @@ pub fn fault(call: &Call, status: u16, retry_after: Option<u64>) -> Reply {
 
 pub fn quota(dialect: Dialect) -> Reply {
     let message = "You exceeded your current quota, please check your plan and billing details.";
-    if dialect == Dialect::Anthropic {
-        return anthropic::error(402, message);
+    match dialect {
+        Dialect::Anthropic => anthropic::error(402, message),
+        Dialect::Gemini => gemini::error(429, message),
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => {
+            Reply::error(429, "insufficient_quota", "insufficient_quota", message)
+        }
     }
-    Reply::error(429, "insufficient_quota", "insufficient_quota", message)
 }
 
 /// One server-sent event.
@@ -188,8 +199,10 @@ pub fn event(name: Option<&str>, data: &Value) -> Bytes {
 /// An error in the manner of the stream that it stands in: named events are of the Responses API.
 fn failed_event(dialect: Dialect, first: Option<&Bytes>) -> Bytes {
     let message = "The server had an error while processing your request.";
-    if dialect == Dialect::Anthropic {
-        return event(Some("error"), &anthropic::error_value(529, message));
+    match dialect {
+        Dialect::Anthropic => return event(Some("error"), &anthropic::error_value(529, message)),
+        Dialect::Gemini => return event(None, &gemini::error_value(503, message)),
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => {}
     }
     if first.is_some_and(|event| event.starts_with(b"event:")) {
         let data =
@@ -204,8 +217,10 @@ fn failed_event(dialect: Dialect, first: Option<&Bytes>) -> Bytes {
 
 fn failed_body(dialect: Dialect) -> Bytes {
     let message = "The server had an error while processing your request.";
-    if dialect == Dialect::Anthropic {
-        return anthropic::error_value(529, message).to_string().into();
+    match dialect {
+        Dialect::Anthropic => return anthropic::error_value(529, message).to_string().into(),
+        Dialect::Gemini => return gemini::error_value(503, message).to_string().into(),
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => {}
     }
     json!({ "error": { "message": message, "type": "server_error", "param": null, "code": 500 } }).to_string().into()
 }

@@ -89,7 +89,7 @@ fn inputs(input: Option<&Value>) -> Vec<String> {
 }
 
 /// Of length 1, the same for the same text. Eighths of a sign bit would do; bytes look better.
-fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut bytes = vec![0u8; dimensions];
     blake3::Hasher::new().update(text.as_bytes()).finalize_xof().fill(&mut bytes);
     let raw: Vec<f32> = bytes.iter().map(|byte| f32::from(*byte) - 127.5).collect();

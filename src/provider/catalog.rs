@@ -119,7 +119,8 @@ pub(super) const ROWS: &[ProviderRow] = &[
         label: "Google Gemini",
         base_url: "https://generativelanguage.googleapis.com",
         version_prefix: "/v1beta",
-        speaks: &[Dialect::Gemini, Dialect::OpenAi],
+        speaks: &[Dialect::Gemini],
+        models_path: "/models?pageSize=1000",
         auth: AuthKind::Header("x-goog-api-key"),
         families: &["gemini-", "gemma-", "imagen-", "veo-", "learnlm-"],
         faults: &[
@@ -127,7 +128,6 @@ pub(super) const ROWS: &[ProviderRow] = &[
             (400, "api_key_expired", FaultClass::Credential),
             (403, "api_key_service_blocked", FaultClass::Credential),
         ],
-        served: false,
         ..COMMON
     },
     ProviderRow {
@@ -255,7 +255,8 @@ pub(super) const ROWS: &[ProviderRow] = &[
         id: "mock",
         label: "Built-in mock",
         base_url: "http://mock.invalid",
-        speaks: &[Dialect::OpenAi, Dialect::Anthropic],
+        speaks: &[Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini],
+        prefixes: &[(Dialect::Gemini, "/v1beta")],
         auth: AuthKind::None,
         families: &["mock"],
         value_optional: true,

@@ -17,7 +17,7 @@ use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
 use super::peek::{self, Lost, Opened, Sight};
 use super::relay::fault_told;
-use super::request::{Inbound, More};
+use super::request::{Inbound, Model, More};
 use super::shape::Shape;
 use super::{Call, Proxy, credential};
 use crate::dialect::Operation;
@@ -66,16 +66,27 @@ impl Destination<'_> {
     /// After the version prefix: `/chat/completions`. A model in it gives way to the upstream's name
     /// for it; one that is already right is left as it was spelled.
     fn suffix(&self, model: Option<&UpstreamModel>, place: &Place) -> Cow<'_, str> {
-        let DataMatch { suffix, model: asked, model_at, .. } = self.matched;
+        let DataMatch { endpoint, suffix, model: asked, model_at, .. } = self.matched;
         let spliced = || {
             let (model, at) = (model?.as_str(), model_at.clone()?);
             if asked.as_ref().is_some_and(|asked| asked.as_str() == model) && !matches!(place, Place::Profile { .. }) {
                 return None;
             }
             let (before, behind) = (suffix.get(..at.start)?, suffix.get(at.end..)?);
-            Some(format!("{before}{}{behind}", place.model_segment(model)))
+            let (kind, name) = endpoint.dialect.split_model(model);
+            Some(format!("{before}{kind}{}{behind}", place.model_segment(name)))
         };
         spliced().map_or(Cow::Borrowed(suffix), Cow::Owned)
+    }
+
+    /// What of the model goes into the body.
+    fn body_model<'m>(&'m self, model: Option<&'m UpstreamModel>) -> Model<'m> {
+        let DataMatch { endpoint, model: asked, model_at, .. } = self.matched;
+        match (model, asked, model_at) {
+            (Some(model), _, None) => Model::Member(model),
+            (Some(upstream), Some(asked), Some(_)) if endpoint.repeats_model() => Model::Repeated { asked, upstream },
+            _ => Model::Elsewhere,
+        }
     }
 }
 
@@ -217,10 +228,11 @@ async fn once(
     let provider = snapshot.providers.get(pick.provider as usize);
     let over = provider.and_then(|p| p.path_overrides.get(&guard.operation)).map(|path| &**path);
     let uri = uri(ready, pick, destination, over, guard.operation)?;
-    // Where the path names the model the body does not.
-    let model = pick.model.as_ref().filter(|_| destination.matched.model_at.is_none());
-    let renamed = model.and_then(|model| ready.place.model_in_body(model.as_str())).map(UpstreamModel::new);
-    let Some(body) = inbound.body_for(renamed.as_ref().or(model)) else {
+    // Where the path names the model, the body does not, or by the same name.
+    let model = pick.model.as_ref();
+    let member = model.filter(|_| destination.matched.model_at.is_none());
+    let renamed = member.and_then(|model| ready.place.model_in_body(model.as_str())).map(UpstreamModel::new);
+    let Some(body) = inbound.body_for(destination.body_model(renamed.as_ref().or(model))) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
     let mut shown = None;
@@ -263,6 +275,9 @@ fn uri(
 ) -> Result<Uri, GatewayError> {
     let path = match over {
         Some(path) => path_and_query(&ready.root_path, path, destination.query),
+        None if destination.matched.rooted => {
+            path_and_query(&ready.root_path, &destination.suffix(None, &ready.place), destination.query)
+        }
         None => {
             let (row, suffix) = (pick.key.row, destination.suffix(pick.model.as_ref(), &ready.place));
             let prefix = row.prefix(destination.matched.endpoint.dialect);

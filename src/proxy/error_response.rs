@@ -8,7 +8,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::headers::X_SHOULD_RETRY;
-use crate::dialect::{Dialect, Failure, Operation};
+use crate::dialect::{Dialect, Failure};
 use crate::error::{GatewayError, Kind, Public};
 use crate::id::RequestId;
 
@@ -24,12 +24,8 @@ pub fn render(error: &GatewayError, dialect: Dialect, id: &RequestId) -> Respons
     response
 }
 
-/// The last event of a broken stream of server-sent events.
-pub fn event(dialect: Dialect, operation: Operation, kind: Kind, public: &Public, id: &RequestId) -> Bytes {
-    dialect.error_event(operation, &failure(kind, public, id))
-}
-
-fn failure<'a>(kind: Kind, public: &'a Public, id: &'a RequestId) -> Failure<'a> {
+/// An error as a dialect puts it into words, in an answer or in a stream.
+pub fn failure<'a>(kind: Kind, public: &'a Public, id: &'a RequestId) -> Failure<'a> {
     Failure { kind, status: status(kind).as_u16(), public, id: id.as_str() }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::guard::RequestGuard;
 use super::headers::{self, Encoding};
 use super::{Call, Proxy, credential, error_body};
-use crate::dialect::{Dialect, Operation};
+use crate::dialect::{Dialect, Operation, gemini};
 use crate::error::{FaultClass, GatewayError, Kind};
 use crate::hash::ConfigHash;
 use crate::health::ListFault;
@@ -141,9 +141,8 @@ fn list(dialect: Dialect, entries: &[(String, String)]) -> Value {
             "has_more": false,
             "data": models,
         }),
-        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => {
-            json!({"object": "list", "data": models})
-        }
+        Dialect::Gemini => json!({"models": models}),
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => json!({"object": "list", "data": models}),
     }
 }
 
@@ -154,7 +153,9 @@ fn entry(dialect: Dialect, id: &str, owner: &str) -> Value {
         Dialect::Anthropic => {
             json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"})
         }
-        Dialect::OpenAi | Dialect::Gemini | Dialect::Bedrock | Dialect::Cohere => {
+        Dialect::Gemini if id.starts_with("tunedModels/") => json!({"name": id, "displayName": id}),
+        Dialect::Gemini => json!({"name": format!("models/{id}"), "displayName": id}),
+        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => {
             json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
         }
     }
@@ -255,18 +256,20 @@ fn fault(what: SendFault) -> ListFault {
     }
 }
 
-/// `{"data": [{"id"}]}` of most, a bare array of some (wire.md C).
+/// `{"data": [{"id"}]}` of most, a bare array of some, `{"models": [{"name"}]}` of Google (wire.md C).
 fn parse(body: &[u8]) -> Option<Arc<[Box<str>]>> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let list = value.get("data").and_then(|d| d.as_array()).or_else(|| value.as_array())?;
-    let models = list
-        .iter()
-        .filter_map(|entry| entry.get("id")?.as_str())
-        .filter(|id| !id.is_empty() && id.len() <= MODEL_NAME_BYTES_MAX && !id.chars().any(char::is_control))
-        .take(MODEL_LIST_ENTRIES_MAX)
-        .map(Box::from)
-        .collect();
-    Some(models)
+    let under = |name: &str| value.get(name).and_then(Value::as_array);
+    let list = under("data").or_else(|| under("models")).or_else(|| value.as_array())?;
+    let name = |entry: &Value| -> Option<Box<str>> {
+        match entry.get("id") {
+            Some(id) => id.as_str().map(Box::from),
+            None => Some(Box::from(gemini::plain_name(entry.get("name")?.as_str()?))),
+        }
+    };
+    let is_name = |id: &str| !id.is_empty() && id.len() <= MODEL_NAME_BYTES_MAX && !id.chars().any(char::is_control);
+    let names = list.iter().filter_map(name).filter(|id| is_name(id));
+    Some(names.take(MODEL_LIST_ENTRIES_MAX).collect())
 }
 
 #[cfg(test)]
@@ -274,10 +277,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_both_shapes() {
+    fn lists_of_all_shapes() {
         for body in [
             r#"{"object":"list","data":[{"id":"a"},{"id":"b","x":1},{"no":1},{"id":""}]}"#,
             r#"[{"id":"a"},{"id":"b"}]"#,
+            r#"{"models":[{"name":"models/a","displayName":"A"},{"name":"b"},{"name":7}],"nextPageToken":""}"#,
         ] {
             let models = parse(body.as_bytes()).expect("a list");
             assert_eq!(models.iter().map(|m| &**m).collect::<Vec<_>>(), ["a", "b"], "{body}");

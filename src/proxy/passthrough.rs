@@ -16,7 +16,7 @@ use super::headers::{self, Encoding};
 use super::nobody::no_eligible_key;
 use super::peek::Opened;
 use super::relay::{Relay, ReplyBody};
-use super::request::{Bounds, Inbound, More};
+use super::request::{Bounds, Inbound, Model, More};
 use super::shape::Shape;
 use super::{RequestGuard, attempt, credential, refuse, upstream_query};
 use crate::dialect::{Dialect, Endpoint, Operation};
@@ -79,7 +79,7 @@ async fn send(
     let uri = path_and_query(&ready.root_path, through.path, query.as_deref())
         .map(Uri::from)
         .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))?;
-    let Some(body) = inbound.body_for(None) else {
+    let Some(body) = inbound.body_for(Model::Elsewhere) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
     let mut outgoing = Request::new(body);

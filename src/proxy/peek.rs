@@ -17,7 +17,7 @@ use super::shape::Shape;
 use crate::chunks::Chunks;
 use crate::dialect::frame::ending::{Ending, Terminal, Verdict};
 use crate::dialect::frame::sse::{Item, Splitter};
-use crate::dialect::openai::{self, StreamError};
+use crate::dialect::inband::{StreamError, error_in};
 use crate::limits::{PEEK_BYTES_MAX, PEEK_HOLD_MAX};
 use crate::upstream::{AnswerBody, AnswerFault};
 
@@ -58,7 +58,8 @@ pub async fn look(body: AnswerBody, shape: Shape) -> Sight {
     match shape {
         // Streams are few beside what one of them costs, and the future is large.
         Shape::Events { terminal, .. } => Box::pin(first_event(body, terminal)).await,
-        Shape::Document | Shape::Opaque => first_piece(body, shape == Shape::Document).await,
+        Shape::Document { framed } => first_piece(body, !framed).await,
+        Shape::Opaque => first_piece(body, false).await,
     }
 }
 
@@ -97,7 +98,7 @@ async fn first_event(mut body: AnswerBody, terminal: Option<Terminal>) -> Sight 
         let mut first = None;
         splitter.push(&chunk, |item| {
             if let (Item::Event(event), None) = (item, &first) {
-                first = Some(openai::error_in(&event));
+                first = Some(error_in(&event));
             }
         });
         held.push(chunk);

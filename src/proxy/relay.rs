@@ -17,9 +17,9 @@ use super::guard::{AttemptGuard, RequestGuard};
 use super::peek::Opened;
 use super::shape::Shape;
 use crate::dialect::frame::document::Document;
-use crate::dialect::frame::ending::{Ending, Heard, Verdict};
+use crate::dialect::frame::ending::{Ending, Heard, Terminal, Verdict};
 use crate::dialect::frame::sse::{Item, Splitter};
-use crate::dialect::openai;
+use crate::dialect::inband::error_in;
 use crate::dispatch::{Policy, judge};
 use crate::error::{FaultClass, Kind, Public, Sent};
 use crate::provider::classify;
@@ -116,19 +116,20 @@ pub struct Relay {
 enum Ear {
     /// The connection tells.
     Deaf,
-    /// A stream's last event. `framed`: the upstream also says where its answer ends.
-    Events { ending: Ending, framed: bool },
-    /// The closing bracket of an answer that ends with its connection.
-    Document(Document),
+    /// A stream's last event. `believed`: a reason to stop and the end of the bytes will do.
+    Events { ending: Ending, believed: bool },
+    /// The closing bracket of an answer. `framed`: the upstream also says where it ends.
+    Document { document: Document, framed: bool },
 }
 
 impl Ear {
     fn for_shape(shape: Shape) -> Self {
         match shape {
             Shape::Events { terminal: Some(terminal), framed } => {
-                Self::Events { ending: Ending::new(terminal), framed }
+                // Where no last word exists none is waited for.
+                Self::Events { ending: Ending::new(terminal), believed: framed || terminal == Terminal::Reason }
             }
-            Shape::Document => Self::Document(Document::default()),
+            Shape::Document { framed } => Self::Document { document: Document::default(), framed },
             Shape::Events { terminal: None, .. } | Shape::Opaque => Self::Deaf,
         }
     }
@@ -204,7 +205,12 @@ impl Relay {
     fn hear(&mut self, chunk: &Bytes) {
         match &mut self.ear {
             Ear::Deaf => {}
-            Ear::Document(document) => document.push(chunk),
+            Ear::Document { document, framed } => {
+                document.push(chunk);
+                if *framed && document.is_list() == Some(false) {
+                    self.ear = Ear::Deaf;
+                }
+            }
             Ear::Events { ending, .. } => {
                 if ending.push(chunk) == Heard::Error {
                     self.hear_error(chunk);
@@ -223,10 +229,10 @@ impl Relay {
     fn is_whole(&self) -> bool {
         match &self.ear {
             Ear::Deaf => true,
-            Ear::Document(document) => !document.is_open(),
-            Ear::Events { ending, framed } => match ending.verdict() {
+            Ear::Document { document, .. } => !document.is_open(),
+            Ear::Events { ending, believed } => match ending.verdict() {
                 Verdict::Whole => true,
-                Verdict::Stopped => *framed,
+                Verdict::Stopped => *believed,
                 Verdict::Cut => false,
             },
         }
@@ -240,7 +246,7 @@ impl Relay {
         // The chunk alone: an error that lies across two of them is of no known class.
         Splitter::new().push(chunk, |item| {
             if let Item::Event(event) = item {
-                error = error.take().or_else(|| openai::error_in(&event));
+                error = error.take().or_else(|| error_in(&event));
             }
         });
         let error = error.unwrap_or_default();
@@ -280,17 +286,28 @@ impl Relay {
             attempt.failed(&verdict, None, AttemptOutcome::Broken);
         }
         self.guard.truncated(code);
-        if !self.events {
+        let public = Public { code, message: message.to_owned(), ..Public::default() };
+        let Some(word) = self.last_word(kind, &public) else {
             // What came so far goes out before the abort, the head at least.
             self.state = State::Failed;
             cx.waker().wake_by_ref();
             return Poll::Pending;
-        }
+        };
         self.state = State::Flushing;
-        let public = Public { code, message: message.to_owned(), ..Public::default() };
+        Poll::Ready(Some(Ok(Frame::data(word))))
+    }
+
+    /// What tells the caller in-band, where his dialect has a form for it and there is a place.
+    fn last_word(&self, kind: Kind, public: &Public) -> Option<Bytes> {
         let RequestGuard { dialect, operation, ref id, .. } = *self.guard;
-        let event = error_response::event(dialect, operation, kind, &public, id);
-        Poll::Ready(Some(Ok(Frame::data(event))))
+        let failure = error_response::failure(kind, public, id);
+        match &self.ear {
+            _ if self.events => Some(dialect.error_event(operation, &failure)),
+            Ear::Document { document, .. } if dialect.has_lists(operation) => {
+                document.takes_element().map(|behind| dialect.error_element(&failure, behind))
+            }
+            Ear::Deaf | Ear::Events { .. } | Ear::Document { .. } => None,
+        }
     }
 }
 

@@ -18,9 +18,9 @@ use smallvec::SmallVec;
 
 use super::guard::BODY_BROKEN;
 use crate::chunks::{Chunks, Edit};
-use crate::dialect::BodyKind;
 use crate::dialect::scan::multipart::{Boundary, FormFault, FormScanner, FormState};
 use crate::dialect::scan::{Field, Found, Scanner};
+use crate::dialect::{BodyKind, gemini};
 use crate::error::{BoxError, GatewayError, Kind};
 use crate::id::{ModelName, UpstreamModel};
 use crate::limits::{MULTIPART_MODEL_WITHIN_BYTES, OVERLOAD_RETRY_AFTER};
@@ -69,6 +69,17 @@ pub enum More {
     No,
 }
 
+/// Where an upstream looks for the model.
+#[derive(Clone, Copy, Debug)]
+pub enum Model<'a> {
+    /// Not in the body.
+    Elsewhere,
+    /// In the body's own member; put in where there is none.
+    Member(&'a UpstreamModel),
+    /// In the path, and again in a body that repeats it.
+    Repeated { asked: &'a ModelName, upstream: &'a UpstreamModel },
+}
+
 /// What the scanners found in the body.
 enum Scanned {
     Nothing,
@@ -95,6 +106,7 @@ impl Inbound {
         match kind {
             BodyKind::None => return Ok(Self::with(parts, RequestBody::Empty)),
             BodyKind::Json => return Self::read_json(parts, incoming, bounds, true).await,
+            BodyKind::Opaque => return Self::flow(parts, incoming, bounds.limits),
             BodyKind::Form | BodyKind::ByContentType => {}
         }
         // Rare, and its future is large: it must not be carried by every other request.
@@ -117,7 +129,9 @@ impl Inbound {
             BodyKind::ByContentType if content_type.starts_with("multipart/form-data") => {
                 Self::read_form(parts, incoming, bounds, &content_type).await
             }
-            BodyKind::ByContentType | BodyKind::None | BodyKind::Json => Self::flow(parts, incoming, bounds.limits),
+            BodyKind::ByContentType | BodyKind::Opaque | BodyKind::None | BodyKind::Json => {
+                Self::flow(parts, incoming, bounds.limits)
+            }
         }
     }
 
@@ -262,7 +276,7 @@ impl Inbound {
     }
 
     /// The body as this upstream gets it. `None` when a flowing body has already been sent.
-    pub fn body_for(&mut self, model: Option<&UpstreamModel>) -> Option<UpstreamBody> {
+    pub fn body_for(&mut self, model: Model<'_>) -> Option<UpstreamBody> {
         let edits = self.edits(model);
         match &mut self.body {
             RequestBody::Empty => Some(UpstreamBody::Empty),
@@ -284,13 +298,23 @@ impl Inbound {
     }
 
     /// What differs from the caller's bytes: the model's span, and our own `fallbacks` cut out.
-    fn edits(&self, model: Option<&UpstreamModel>) -> SmallVec<[Edit; 2]> {
-        let model = model.map(UpstreamModel::as_str);
-        match &self.found {
+    fn edits(&self, model: Model<'_>) -> SmallVec<[Edit; 2]> {
+        let member = match model {
+            Model::Member(model) => Some(model.as_str()),
+            Model::Elsewhere | Model::Repeated { .. } => None,
+        };
+        let mut edits = match &self.found {
             Scanned::Nothing => SmallVec::new(),
-            Scanned::Json(found) => found.edits(model),
-            Scanned::Form(field) => model.and_then(|model| field.edit_form(model)).into_iter().collect(),
+            Scanned::Json(found) => found.edits(member),
+            Scanned::Form(field) => member.and_then(|model| field.edit_form(model)).into_iter().collect(),
+        };
+        if let (Model::Repeated { asked, upstream }, RequestBody::Held(chunks)) = (model, &self.body)
+            && asked.as_str() != upstream.as_str()
+        {
+            edits.extend(gemini::model_edits(&chunks.flatten(), asked.as_str(), upstream.as_str()));
+            edits.sort_by_key(|edit| edit.span.start);
         }
+        edits
     }
 }
 

@@ -14,8 +14,9 @@ pub enum Shape {
     /// that is known; `framed`: the upstream also says where its answer ends, by a length or chunk by
     /// chunk.
     Events { terminal: Option<Terminal>, framed: bool },
-    /// A JSON text that ends with its connection.
-    Document,
+    /// A JSON text that ends with its connection or, `framed` chunk by chunk, may be a list that takes
+    /// one more element.
+    Document { framed: bool },
     /// Bytes of which the connection knows the end, or nobody does.
     Opaque,
 }
@@ -25,12 +26,14 @@ impl Shape {
     /// it was asked not to is relayed unread.
     pub fn of(head: &HeaderMap, dialect: Dialect, operation: Operation) -> Self {
         let kind = head.get(CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
-        let framed = head.contains_key(CONTENT_LENGTH) || head.contains_key(TRANSFER_ENCODING);
+        let sized = head.contains_key(CONTENT_LENGTH);
+        let framed = sized || head.contains_key(TRANSFER_ENCODING);
         let plain = head.get(CONTENT_ENCODING).is_none_or(|value| value.as_bytes() == b"identity");
         if plain && kind.starts_with(b"text/event-stream") {
             Self::Events { terminal: dialect.terminal(operation), framed }
-        } else if plain && !framed && kind.starts_with(b"application/json") {
-            Self::Document
+        } else if plain && kind.starts_with(b"application/json") && (!framed || !sized && dialect.has_lists(operation))
+        {
+            Self::Document { framed }
         } else {
             Self::Opaque
         }
@@ -62,7 +65,7 @@ mod tests {
                 Operation::Responses,
                 Shape::Opaque,
             ),
-            (&[("content-type", "application/json")], Operation::ChatCompletion, Shape::Document),
+            (&[("content-type", "application/json")], Operation::ChatCompletion, Shape::Document { framed: false }),
             (&[("content-type", "application/json"), ("content-length", "9")], Operation::Embedding, Shape::Opaque),
             (&[("content-type", "audio/mpeg")], Operation::Speech, Shape::Opaque),
             (&[], Operation::Files, Shape::Opaque),
@@ -70,6 +73,14 @@ mod tests {
             let head: HeaderMap =
                 head.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
             assert_eq!(Shape::of(&head, Dialect::OpenAi, operation), expected, "{head:?}");
+        }
+        let mut head = HeaderMap::new();
+        head.insert(CONTENT_TYPE, "application/json; charset=UTF-8".parse().unwrap());
+        head.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());
+        for (operation, expected) in
+            [(Operation::ChatCompletion, Shape::Document { framed: true }), (Operation::Embedding, Shape::Opaque)]
+        {
+            assert_eq!(Shape::of(&head, Dialect::Gemini, operation), expected, "{operation:?}");
         }
     }
 }

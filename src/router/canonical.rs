@@ -356,8 +356,11 @@ fn slashes_stand_in_names(text: &str) -> bool {
         (Some("openai"), Some(word)) => !has(word),
         // /passthrough/{provider}/...: what the provider's own API makes of it is its own matter.
         (Some("passthrough"), Some(provider)) => !has(provider),
-        // Paths of the other dialects hold models and ids as well.
-        (Some("v1beta" | "model" | "genai" | "bedrock"), Some(_)) => true,
+        // /v1beta/{word}/..., and below /genai.
+        (Some("v1beta"), Some(word)) => !has(word),
+        (Some("genai"), Some("v1beta")) => third.is_some_and(|word| !has(word)),
+        // Paths of Bedrock hold models and ids as well.
+        (Some("model" | "bedrock"), Some(_)) => true,
         _ => false,
     };
     is_name && first.is_some_and(|first| !has(first))

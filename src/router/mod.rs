@@ -70,6 +70,8 @@ pub struct DataMatch<'p> {
     pub model_at: Option<Range<usize>>,
     /// The path asks for a stream, whatever the body says.
     pub streams: bool,
+    /// `suffix` stands behind the base URL itself, before any version prefix.
+    pub rooted: bool,
     /// `/openai/deployments/...` and `/openai/{responses,models,files,batches}`: the query holds
     /// `api-version`.
     pub azure_style: bool,
@@ -114,12 +116,13 @@ impl Tongue {
 }
 
 /// What stands at and below a root that no other dialect has.
-const ROOTS: [(&str, Dialect); 8] = [
+const ROOTS: [(&str, Dialect); 9] = [
     ("/v1/messages", Dialect::Anthropic),
     ("/v1/complete", Dialect::Anthropic),
     ("/anthropic", Dialect::Anthropic),
     ("/v1beta", Dialect::Gemini),
     ("/v1beta1", Dialect::Gemini),
+    ("/upload", Dialect::Gemini),
     ("/genai", Dialect::Gemini),
     ("/model", Dialect::Bedrock),
     ("/bedrock", Dialect::Bedrock),
@@ -143,6 +146,7 @@ const AZURE_WORDS: [&str; 4] = ["/responses", "/models", "/files", "/batches"];
 const NATIVE_OPENAI: &[&str] = &["openai"];
 const NATIVE_AZURE: &[&str] = &["azure", "openai"];
 const NATIVE_ANTHROPIC: &[&str] = &["anthropic"];
+const NATIVE_GEMINI: &[&str] = &["gemini"];
 
 /// Methods that are relayed on a path which is nobody's row.
 const RELAYED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
@@ -178,7 +182,8 @@ pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>, tongue: Tongue) -> Ma
             Some(suffix) => within(Dialect::Anthropic, method, suffix, NATIVE_ANTHROPIC),
             None => Matched::NotFound { side: Side::Data },
         },
-        dialect @ (Dialect::Gemini | Dialect::Bedrock) => Matched::NotServed { dialect },
+        Dialect::Gemini => gemini(method, text.strip_prefix("/genai").unwrap_or(text)),
+        dialect @ Dialect::Bedrock => Matched::NotServed { dialect },
         Dialect::OpenAi | Dialect::Cohere => Matched::NotFound { side: Side::Data },
     }
 }
@@ -199,6 +204,28 @@ fn starts_with_word(suffix: &str, word: &str) -> bool {
 
 fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
+}
+
+/// Gemini's own paths. An upload begins before the version, and goes where its beginning was answered.
+fn gemini<'p>(method: &Method, path: &'p str) -> Matched<'p> {
+    const UPLOAD: &str = "/upload/v1beta/files";
+    if let Some(suffix) = below(path, "/v1beta") {
+        return within(Dialect::Gemini, method, suffix, NATIVE_GEMINI);
+    }
+    if path == UPLOAD {
+        let endpoint = Endpoint { dialect: Dialect::Gemini, operation: Operation::Files };
+        return match *method {
+            Method::POST | Method::PUT => {
+                let found = data(endpoint, path, BodyKind::Opaque, NATIVE_GEMINI);
+                Matched::Data(DataMatch { rooted: true, ..found })
+            }
+            _ => Matched::MethodNotAllowed { side: Side::Data, allow: "POST, PUT".into() },
+        };
+    }
+    match is_at_or_below(path, "/v1beta1") {
+        true => Matched::NotServed { dialect: Dialect::Gemini },
+        false => Matched::NotFound { side: Side::Data },
+    }
 }
 
 /// On `/v1`, all providers that speak the dialect are listed; any other bare name means the vendor.
@@ -229,7 +256,7 @@ fn azure_or_openai<'p>(method: &Method, rest: &'p str) -> Matched<'p> {
     if let Some(deployment) = rest.strip_prefix("/deployments/") {
         let Some(end) = deployment.find('/') else { return Matched::NotFound { side: Side::Data } };
         let (name, suffix) = deployment.split_at(end);
-        let Some(model) = model_name(name) else { return Matched::NotFound { side: Side::Data } };
+        let Some(model) = model_name(Dialect::OpenAi, name) else { return Matched::NotFound { side: Side::Data } };
         return azure(within(Dialect::OpenAi, method, suffix, NATIVE_AZURE), Some(model));
     }
     if AZURE_WORDS.iter().any(|word| is_at_or_below(rest, word)) {
@@ -260,7 +287,7 @@ fn within<'p>(dialect: Dialect, method: &Method, suffix: &'p str, native: &'stat
         }
         let model_at = row.pattern.has_model().then_some(free);
         let model = match &model_at {
-            Some(at) => match suffix.get(at.clone()).and_then(model_name) {
+            Some(at) => match suffix.get(at.clone()).and_then(|raw| model_name(dialect, raw)) {
                 Some(model) => Some(model),
                 None => return Matched::NotFound { side: Side::Data },
             },
@@ -278,7 +305,8 @@ fn within<'p>(dialect: Dialect, method: &Method, suffix: &'p str, native: &'stat
 
 fn data<'p>(endpoint: Endpoint, suffix: &'p str, body: BodyKind, native: &'static [&'static str]) -> DataMatch<'p> {
     let suffix = Cow::Borrowed(suffix);
-    DataMatch { endpoint, body, suffix, native, model: None, model_at: None, streams: false, azure_style: false }
+    let (model, model_at) = (None, None);
+    DataMatch { endpoint, body, suffix, native, model, model_at, streams: false, rooted: false, azure_style: false }
 }
 
 /// A path that is nobody's row: relayed as it is.
@@ -297,22 +325,17 @@ fn other<'p>(dialect: Dialect, method: &Method, suffix: &'p str, native: &'stati
 }
 
 /// The value of `allow` for the rows of one pattern.
-fn allowed(dialect: Dialect, pattern: Pattern) -> &'static str {
+fn allowed(dialect: Dialect, pattern: Pattern) -> String {
     let has = |method: &str| dialect.paths().iter().any(|row| row.pattern == pattern && row.method == method);
-    match (has("GET"), has("POST"), has("DELETE")) {
-        (true, true, true) => "GET, HEAD, POST, DELETE",
-        (true, true, false) => "GET, HEAD, POST",
-        (true, false, true) => "GET, HEAD, DELETE",
-        (true, false, false) => READ,
-        (false, _, true) => "POST, DELETE",
-        (false, _, false) => "POST",
-    }
+    let words = [("GET", READ), ("POST", "POST"), ("PATCH", "PATCH"), ("DELETE", "DELETE")];
+    words.iter().filter(|(method, _)| has(method)).map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
 }
 
 /// A model name out of a path, decoded once; none where it is no text or too long.
-fn model_name(raw: &str) -> Option<ModelName> {
+fn model_name(dialect: Dialect, raw: &str) -> Option<ModelName> {
     let name = percent_decode_str(raw).decode_utf8().ok()?;
-    (!name.is_empty() && name.len() <= MODEL_NAME_BYTES_MAX).then(|| ModelName::new(name.as_ref()))
+    let name = dialect.plain_name(&name);
+    (!name.is_empty() && name.len() <= MODEL_NAME_BYTES_MAX).then(|| ModelName::new(name))
 }
 
 #[cfg(test)]

@@ -24,12 +24,13 @@ fn route_in(tongue: Tongue, method: &str, path: &str) -> String {
             let azure = if data.azure_style { " azure" } else { "" };
             let operation = data.endpoint.operation.as_str();
             let said = data.model_at.clone().map(|at| percent_decode_str(&data.suffix[at]).decode_utf8_lossy());
-            assert!(said.is_none_or(|said| said == model), "{path:?}");
+            assert!(said.is_none_or(|said| data.endpoint.dialect.plain_name(&said) == model), "{path:?}");
             let dialect = match data.endpoint.dialect {
                 Dialect::OpenAi => String::new(),
                 dialect => format!("{dialect:?} "),
             };
             let stream = if data.streams { " stream" } else { "" };
+            let stream = if data.rooted { " rooted" } else { stream };
             format!(
                 "{dialect}{operation} {:?} {} {:?} {model}{azure}{stream}",
                 data.body,
@@ -142,8 +143,39 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/anthropic/v1", "404 Data"),
     ("GET", "/anthropic/models", "404 Data"),
     ("GET", "/anthropic", "404 Data"),
-    ("POST", "/v1beta/models/g:generateContent", "not served Gemini"),
-    ("GET", "/genai/v1beta/models", "not served Gemini"),
+    ("POST", "/v1beta/models/g:generateContent", r#"Gemini chat_completion Json /models/g:generateContent "gemini" g"#),
+    (
+        "POST",
+        "/genai/v1beta/models/p/g%3A1:streamGenerateContent?alt=sse",
+        r#"Gemini chat_completion Json /models/p/g%3A1:streamGenerateContent "gemini" p/g:1 stream"#,
+    ),
+    (
+        "POST",
+        "/v1beta/tunedModels/t:generateContent",
+        r#"Gemini chat_completion Json /tunedModels/t:generateContent "gemini" tunedModels/t"#,
+    ),
+    ("POST", "/v1beta/models/g:batchEmbedContents", r#"Gemini embedding Json /models/g:batchEmbedContents "gemini" g"#),
+    ("POST", "/v1beta/models/g:countTokens", r#"Gemini count_tokens Json /models/g:countTokens "gemini" g"#),
+    // A verb of no row: its model counts all the same.
+    ("POST", "/v1beta/models/g:future", r#"Gemini other ByContentType /models/g:future "gemini" g"#),
+    ("GET", "/v1beta/models/g:generateContent", "405 Data POST"),
+    ("POST", "/v1beta/models/g", "405 Data GET, HEAD, PATCH, DELETE"),
+    ("GET", "/v1beta/models", r#"Gemini list_models None /models "gemini" -"#),
+    ("GET", "/v1beta/models/g", r#"Gemini model None /models/g "gemini" g"#),
+    ("GET", "/v1beta/models/g/operations/o", r#"Gemini other None /models/g/operations/o "gemini" g"#),
+    ("PATCH", "/v1beta/tunedModels/t", r#"Gemini other Json /tunedModels/t "gemini" tunedModels/t"#),
+    ("DELETE", "/v1beta/files/f", r#"Gemini files None /files/f "gemini" -"#),
+    ("POST", "/upload/v1beta/files?upload_id=1", r#"Gemini files Opaque /upload/v1beta/files "gemini" - rooted"#),
+    ("POST", "/genai/upload/v1beta/files", r#"Gemini files Opaque /upload/v1beta/files "gemini" - rooted"#),
+    ("GET", "/upload/v1beta/files", "405 Data POST, PUT"),
+    ("POST", "/upload/v1beta/other", "404 Data"),
+    ("POST", "/v1beta/interactions", r#"Gemini other ByContentType /interactions "gemini" -"#),
+    ("POST", "/v1beta/Models/g:generateContent", "404 Data"),
+    ("POST", "/v1beta%2Fmodels/g:generateContent", "400"),
+    ("POST", "/v1beta/models%2Fg:generateContent", "400"),
+    ("POST", "/v1beta1/publishers/google/models/g:generateContent", "not served Gemini"),
+    ("GET", "/genai/models", "404 Data"),
+    ("GET", "/v1beta", "404 Data"),
     ("POST", "/model/a%3A0/converse", "not served Bedrock"),
     ("POST", "/bedrock/model/a/invoke", "not served Bedrock"),
     ("GET", "/models/x", "404 Data"),
@@ -223,6 +255,7 @@ fn every_row_is_reached_and_none_is_a_management_path() {
     for (dialect, prefixes) in [
         (Dialect::OpenAi, &["/v1", "/openai/v1", "/openai/deployments/d"][..]),
         (Dialect::Anthropic, &["/anthropic/v1"]),
+        (Dialect::Gemini, &["/v1beta", "/genai/v1beta"]),
     ] {
         for row in dialect.paths() {
             let path = row.pattern.example();
@@ -255,6 +288,8 @@ fn known_path() -> impl Strategy<Value = String> {
         "/v1/messages",
         "/v1/messages/batches/b",
         "/anthropic/v1/messages/count_tokens",
+        "/v1beta/models/g:generateContent",
+        "/genai/v1beta/batches/b",
         "/openai/v1/chat/completions",
         "/openai/deployments/d/embeddings",
         "/openai/files/f",

@@ -221,3 +221,104 @@ async fn passthrough_needs_no_dialect() {
     assert_eq!((&*seen.path, seen.header("x-api-key")), ("/v1/any/thing", "sk-ant-upstream"));
     assert_eq!(seen.header("anthropic-version"), "x");
 }
+
+/// The provider `gemini` with one key, whose model `asked` is `told` upstream, and an `openai`.
+fn gemini(upstream: &Upstream) -> String {
+    anthropic(upstream).replace("\"anthropic\"", "\"gemini\"").replace("sk-ant-upstream", "goog-upstream")
+}
+
+#[tokio::test]
+async fn a_model_in_the_path_gives_way_to_the_upstreams_name() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{ }"));
+    let gateway = Gateway::start(gemini(&upstream));
+    let body = "{\"contents\":[ ],\n \"model\":\"untouched\",\"fallbacks\":[]}";
+    for (path, sent) in [
+        ("/v1beta/models/asked:generateContent", "/v1beta/models/told:generateContent"),
+        ("/v1beta/models/gemini/asked:generateContent", "/v1beta/models/told:generateContent"),
+        ("/v1beta/models/gemini%2Fasked:countTokens?key=k&x=1", "/v1beta/models/told:countTokens?x=1"),
+        (
+            "/genai/v1beta/models/asked:streamGenerateContent?alt=sse",
+            "/v1beta/models/told:streamGenerateContent?alt=sse",
+        ),
+        // A name that is right is left as it was spelled; one that must be written is one segment.
+        ("/v1beta/models/a%3Ab:generateContent", "/v1beta/models/a%3Ab:generateContent"),
+        ("/v1beta/models/gemini/a%2Fb%3Ac:generateContent", "/v1beta/models/a%2Fb%3Ac:generateContent"),
+        ("/v1beta/tunedModels/mine:generateContent", "/v1beta/tunedModels/mine:generateContent"),
+        ("/v1beta/models/asked:someFutureVerb", "/v1beta/models/told:someFutureVerb"),
+    ] {
+        upstream.forget();
+        let reply = post(&gateway, path, &[("x-goog-api-client", "sdk/1")], body).await;
+        assert_eq!((reply.status.as_u16(), &*reply.text()), (200, "{ }"), "{path}");
+        let seen = upstream.only();
+        assert_eq!(seen.path, sent, "{path}");
+        assert_eq!(seen.body, body.replace(",\"fallbacks\":[]", ""));
+        assert_eq!((seen.header("x-goog-api-key"), seen.header("x-goog-api-client")), ("goog-upstream", "sdk/1"));
+    }
+    // Bodies that name the model once more.
+    for (verb, body, sent) in [
+        (
+            "batchEmbedContents",
+            r#"{"requests":[{"model":"models/asked","content":{"parts":[]}},{"model":"models/other"}]}"#,
+            r#"{"requests":[{"model":"models/told","content":{"parts":[]}},{"model":"models/other"}]}"#,
+        ),
+        ("embedContent", r#"{"model": "asked", "n":1.0}"#, r#"{"model": "models/told", "n":1.0}"#),
+    ] {
+        upstream.forget();
+        post(&gateway, &format!("/v1beta/models/asked:{verb}"), &[], body).await;
+        assert_eq!(upstream.only().body, sent);
+    }
+}
+
+#[tokio::test]
+async fn gemini_refusals_lists_and_uploads() {
+    let upstream = Upstream::start(|seen| match &*seen.path {
+        "/v1beta/models?pageSize=1000" => {
+            Answer::json(200, r#"{"models":[{"name":"models/listed"},{"name":"tunedModels/mine"}]}"#)
+        }
+        _ => Answer::json(200, "{}"),
+    });
+    let gateway = Gateway::start(gemini(&upstream));
+    for (path, headers, body, status, word) in [
+        ("/v1beta/models/m:generateContent", &[][..], "{", 400, "INVALID_ARGUMENT"),
+        ("/v1beta/models/m:generateContent", &[("origin", "https://evil.example")], "{}", 403, "PERMISSION_DENIED"),
+        ("/v1beta/models/m:generateContent?key=a", &[("x-goog-api-key", "b")], "{}", 401, "UNAUTHENTICATED"),
+        ("/v1beta/models/openai/m:generateContent", &[], "{}", 400, "INVALID_ARGUMENT"),
+        ("/v1beta/models/@nothing:generateContent", &[], "{}", 404, "NOT_FOUND"),
+        ("/genai/nothing", &[], "{}", 404, "NOT_FOUND"),
+        ("/v1beta/models/m", &[], "{}", 405, "INVALID_ARGUMENT"),
+        ("/v1beta1/projects/p", &[], "{}", 400, "INVALID_ARGUMENT"),
+    ] {
+        let reply = post(&gateway, path, headers, body).await;
+        let error = &reply.json()["error"];
+        assert_eq!((reply.status.as_u16(), &error["status"]), (status, &json!(word)), "{path} {error}");
+        assert_eq!(error["code"], status, "{path}");
+    }
+    assert!(upstream.seen().is_empty());
+    let list = client::get(&gateway.url("/v1beta/models")).await.json();
+    let names: Vec<_> = list["models"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["models/asked", "models/listed", "tunedModels/mine"]);
+    // Before the version prefix, whatever it holds.
+    upstream.forget();
+    let headers = [JSON, ("x-goog-upload-command", "upload, finalize"), ("x-goog-upload-offset", "0")];
+    let call = request(Method::POST, &gateway.url("/upload/v1beta/files?upload_id=7"), &headers, "{not\njson");
+    assert_eq!(send(call).await.status, 200);
+    let seen = upstream.only();
+    assert_eq!((&*seen.path, seen.header("x-goog-upload-offset")), ("/upload/v1beta/files?upload_id=7", "0"));
+    assert_eq!((&*seen.body, seen.header("x-goog-api-key")), (&b"{not\njson"[..], "goog-upstream"));
+}
+
+#[tokio::test]
+async fn a_cut_gemini_stream_ends_with_an_error_event() {
+    let gate = Gate::new();
+    let behind = gate.clone();
+    let first = "data: {\"candidates\":[]}\r\n\r\n";
+    let upstream = Upstream::start(move |_| Answer::events([first]).step(Step::Wait(behind.clone())).step(Step::Cut));
+    let gateway = Gateway::start(gemini(&upstream));
+    let url = gateway.url("/v1beta/models/m:streamGenerateContent?alt=sse");
+    let mut stream = open(client::json_request(&url, "{}")).await;
+    assert_eq!(stream.until("\r\n\r\n").await, first);
+    gate.open();
+    let seen = stream.until("\n\n").await;
+    let told: Value = serde_json::from_str(seen.strip_prefix("data: ").unwrap_or_else(|| panic!("{seen}"))).unwrap();
+    assert_eq!((&told["error"]["code"], &told["error"]["status"]), (&json!(502), &json!("UNAVAILABLE")));
+}

@@ -41,7 +41,7 @@ fn node() {
     }
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=tap", "--test-concurrency=1"]);
-    for suite in ["openai", "vercel", "anthropic"] {
+    for suite in ["openai", "vercel", "anthropic", "gemini"] {
         command.arg(format!("tests/sdk/node/{suite}.test.mjs"));
     }
     let (ok, output) = Stage::start().run(&mut command);
@@ -77,6 +77,15 @@ impl Stage {
                 "claude-spare": {{
                     "keys": [{{"name": "refused", "value": "sk-ant-refused-0123456789"}}],
                     "custom_provider_config": {{"base_provider_type": "anthropic"}},
+                    "network_config": {{"base_url": "{base}"}}
+                }},
+                "gemini": {{
+                    "keys": [{{"name": "goog", "value": "goog-upstream-0123456789", "use_for_batch_api": true}}],
+                    "network_config": {{"base_url": "{base}"}}
+                }},
+                "gemini-spare": {{
+                    "keys": [{{"name": "refused", "value": "goog-refused-0123456789"}}],
+                    "custom_provider_config": {{"base_provider_type": "gemini"}},
                     "network_config": {{"base_url": "{base}"}}
                 }},
                 "spare": {{

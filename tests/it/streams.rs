@@ -38,6 +38,14 @@ const MESSAGES_STREAM: &str = "event: message_start\ndata: {\"type\":\"message_s
     event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n\
     event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
+const GENERATE: &str = "/v1beta/models/{model}:streamGenerateContent?alt=sse";
+const GENERATE_LIST: &str = "/v1beta/models/{model}:streamGenerateContent";
+
+const GENERATE_STREAM: &str = "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"né \\\"finishReason\\\"\"}]}}]}\r\n\r\n\
+    data: {\"candidates\": [{\"content\": {\"parts\": []},\"finishReason\": \"STOP\"}],\"usageMetadata\": {}}\r\n\r\n";
+
+const GENERATE_ITEMS: &str = "[{\n  \"candidates\": [{\"content\": \"né }, ]\"}]\n}\n,\r\n{\"candidates\": [{\"finishReason\": \"STOP\"}]\n}\n]\n";
+
 const CHAT_JSON: &str =
     "{\"id\":\"c\",\"choices\":[{\"message\":{\"content\":\"a } \\\" ] é\"},\"finish_reason\":\"stop\"}]}\n";
 
@@ -50,6 +58,9 @@ fn recordings() -> Vec<Recording> {
         Recording::events("responses", RESPONSES, RESPONSES_STREAM, RESPONSES_STREAM.len()),
         Recording::json("json", CHAT, CHAT_JSON),
         Recording::events("messages", MESSAGES, MESSAGES_STREAM, MESSAGES_STREAM.len()).of("anthropic"),
+        // The last LF is not waited for.
+        Recording::events("generate", GENERATE, GENERATE_STREAM, GENERATE_STREAM.len() - 1).of("gemini"),
+        Recording::json("generate, a list", GENERATE_LIST, GENERATE_ITEMS).of("gemini"),
         Recording::events("chat, CRLF", CHAT, &crlf, done(&crlf)),
     ];
     // A comment alone is no event.
@@ -82,6 +93,9 @@ fn gateway(impair: &Impair, good: &Upstream, speaks: &str, lanes: usize) -> Gate
 
 fn good() -> Upstream {
     Upstream::start(|seen| match seen.json()["stream"].as_bool() {
+        Some(true) if seen.path.contains("alt=sse") => {
+            Answer::events(["data: {\"candidates\":[{\"finishReason\":\"good\"}]}\n\n"])
+        }
         Some(true) if seen.path == MESSAGES => Answer::events(["event: message_stop\ndata: {\"good\":1}\n\n"]),
         Some(true) => Answer::events(["event: response.completed\ndata: {\"good\":1}\n\ndata: [DONE]\n\n"]),
         _ => Answer::json(200, "{\"good\":1}"),
@@ -98,9 +112,13 @@ struct Got {
 }
 
 async fn ask(url: String, lane: usize, stream: bool, what: &str) -> Got {
-    let body = format!(
-        r#"{{"model":"up/m{lane}","fallbacks":["good/m"],"stream":{stream},"user":"{what}","messages":[],"input":"x"}}"#
-    );
+    let model = match url.contains("{model}") {
+        true => String::new(),
+        false => format!(r#""model":"up/m{lane}","#),
+    };
+    let body =
+        format!(r#"{{{model}"fallbacks":["good/m"],"stream":{stream},"user":"{what}","messages":[],"input":"x"}}"#);
+    let url = url.replace("{model}", &format!("up%2Fm{lane}"));
     let mut answer = open(client::json_request(&url, body)).await;
     let provider = answer.headers.get("x-keyway-provider").map_or("", |value| value.to_str().unwrap()).to_owned();
     let mut body = Vec::new();
@@ -131,7 +149,9 @@ fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &
     if got.provider != "up" {
         return fail("a second attempt after the first byte");
     }
-    let whole = if recording.is_stream() || framing == Framing::Close { held >= recording.whole } else { all };
+    // Gemini's streams have no last word: where the connection tells of their end, it is believed.
+    let tells = recording.is_stream() && recording.speaks != "gemini";
+    let whole = if tells || framing == Framing::Close { held >= recording.whole } else { all };
     if whole {
         return if got.clean && got.body == body[..held] {
             Ok("whole")
@@ -146,6 +166,7 @@ fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &
     let event = String::from_utf8_lossy(behind);
     let told = event.ends_with("\n\n")
         && match recording.speaks {
+            "gemini" => event.starts_with("data: {\"error\":{\"code\":502,") && event.contains("\"UPSTREAM_"),
             "anthropic" => {
                 event.starts_with("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\"")
             }
@@ -153,9 +174,20 @@ fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &
         };
     match (recording.is_stream(), told) {
         (true, true) => Ok("error event"),
+        (false, _) if framing != Framing::Length && takes_element(&body[..held]) => {
+            let list = serde_json::from_slice::<serde_json::Value>(&got.body).unwrap_or_default();
+            let told = list.as_array().and_then(|list| list.last()).map(|last| &last["error"]["code"]);
+            if told == Some(&502.into()) { Ok("error element") } else { fail("the list does not end with the error") }
+        }
         (false, _) if behind.is_empty() => Ok("aborted"),
         _ => fail("the caller was not told in his dialect"),
     }
+}
+
+/// Whether an element more makes a list of it.
+fn takes_element(text: &[u8]) -> bool {
+    let is_list = |end: &[u8]| serde_json::from_slice::<Vec<serde_json::Value>>(&[text, end].concat()).is_ok();
+    is_list(b"{}]") || is_list(b",{}]")
 }
 
 /// Runs `cases` side by side: recording, framing, fault, lane. Prints how often each end was seen.

@@ -18,6 +18,8 @@ pub enum Terminal {
     Done,
     /// An event of one of these types; `[DONE]` will do as well.
     Typed(&'static [&'static str]),
+    /// Gemini has no last word: a candidate has said why it stopped, or a prompt was blocked.
+    Reason,
 }
 
 /// What the end of the bytes means.
@@ -25,7 +27,8 @@ pub enum Terminal {
 pub enum Verdict {
     /// The last word has come.
     Whole,
-    /// It has not, but a choice has said why it stopped: some servers leave it at that.
+    /// It has not, but a choice has said why it stopped: some servers leave it at that, and no event
+    /// is open.
     Stopped,
     Cut,
 }
@@ -46,7 +49,21 @@ enum Mark {
     Error,
 }
 
-static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
+type Names = LazyLock<Vec<Finder<'static>>>;
+
+static OPENAI_REASON: Names = LazyLock::new(|| vec![Finder::new(b"\"finish_reason\"")]);
+static GEMINI_REASONS: Names = LazyLock::new(|| [&b"\"finishReason\""[..], b"\"blockReason\""].map(Finder::new).into());
+
+impl Terminal {
+    /// The members that say why an answer stopped, where that counts for anything.
+    fn reasons(self) -> &'static [Finder<'static>] {
+        match self {
+            Self::Done => &OPENAI_REASON,
+            Self::Reason => &GEMINI_REASONS,
+            Self::Typed(_) => &[],
+        }
+    }
+}
 
 /// Looks on while one stream passes.
 #[derive(Debug)]
@@ -56,13 +73,13 @@ pub struct Ending {
     has_data: bool,
     /// `[DONE]`, a last event or an error has come.
     said: bool,
-    /// A choice has named its `finish_reason`.
+    /// A choice has said why it stopped.
     stopped: bool,
     /// The last chunk ended in CR: an LF that comes next belongs to it.
     after_cr: bool,
     /// Beginning of a line whose end has not come.
     line: Kept<ENDING_LINE_BYTES>,
-    /// What may be the first half of a `finish_reason`.
+    /// What may be the first half of a reason.
     reason: Kept<ENDING_REASON_BYTES>,
 }
 
@@ -85,7 +102,7 @@ impl Ending {
         if self.said {
             return Heard::Nothing;
         }
-        if self.terminal == Terminal::Done && !self.stopped {
+        if !self.stopped {
             self.look_for_reason(chunk);
         }
         let mut heard = Heard::Nothing;
@@ -127,9 +144,10 @@ impl Ending {
 
     /// What it means that the bytes end here.
     pub fn verdict(&self) -> Verdict {
+        let is_open = self.has_data || !self.line.is_empty();
         if self.said || is_done(self.line.bytes()) {
             Verdict::Whole
-        } else if self.stopped {
+        } else if self.stopped && !(self.terminal == Terminal::Reason && is_open) {
             Verdict::Stopped
         } else {
             Verdict::Cut
@@ -176,7 +194,7 @@ impl Ending {
         }
         match self.terminal {
             Terminal::Typed(last) if last.iter().any(|last| last.as_bytes() == name) => Mark::Last,
-            Terminal::Typed(_) | Terminal::Done => Mark::Plain,
+            Terminal::Typed(_) | Terminal::Done | Terminal::Reason => Mark::Plain,
         }
     }
 
@@ -194,13 +212,17 @@ impl Ending {
     }
 
     fn look_for_reason(&mut self, chunk: &[u8]) {
+        let names = self.terminal.reasons();
+        if names.is_empty() {
+            return;
+        }
         if !self.reason.is_empty() {
             let mut seam = Kept::<{ 2 * ENDING_REASON_BYTES }>::default();
             seam.fill(self.reason.bytes());
             seam.fill(chunk);
-            self.stopped = names_reason(seam.bytes());
+            self.stopped = is_named(names, seam.bytes());
         }
-        self.stopped = self.stopped || names_reason(chunk);
+        self.stopped = self.stopped || is_named(names, chunk);
         if chunk.ends_with(b"\n") {
             self.reason.clear();
         } else {
@@ -227,13 +249,14 @@ fn member(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, value.trim_ascii_start()))
 }
 
-/// Whether a `finish_reason` has a text for its value. Inside a string its quotes would be escaped.
-fn names_reason(text: &[u8]) -> bool {
-    REASON.find_iter(text).any(|at| {
-        let value = text.get(at + REASON.needle().len()..).unwrap_or_default().trim_ascii_start();
+/// Whether one of these members has a text for its value. Inside a string its quotes would be escaped.
+fn is_named(members: &[Finder<'_>], text: &[u8]) -> bool {
+    let is_text = |behind: Option<&[u8]>| {
+        let value = behind.unwrap_or_default().trim_ascii_start();
         let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
         matches!(value, [b'"', first, ..] if *first != b'"')
-    })
+    };
+    members.iter().any(|name| name.find_iter(text).any(|at| is_text(text.get(at + name.needle().len()..))))
 }
 
 /// A few bytes that outlive their chunk.
@@ -286,11 +309,15 @@ impl<const MAX: usize> Kept<MAX> {
 mod tests {
     use super::super::sse::{Item, Splitter};
     use super::*;
-    use crate::dialect::{Operation, openai};
+    use crate::dialect::{Operation, gemini, openai};
     use proptest::prelude::*;
 
     fn read(operation: Operation, stream: &[u8], sizes: &[usize]) -> (Verdict, usize) {
-        let mut ending = Ending::new(openai::terminal(operation).unwrap());
+        read_by(openai::terminal(operation).unwrap(), stream, sizes)
+    }
+
+    fn read_by(terminal: Terminal, stream: &[u8], sizes: &[usize]) -> (Verdict, usize) {
+        let mut ending = Ending::new(terminal);
         let (mut rest, mut errors) = (stream, 0);
         let mut sizes = sizes.iter().cycle();
         while !rest.is_empty() {
@@ -340,6 +367,28 @@ mod tests {
         for (operation, stream, expected) in table {
             for size in [1, 2, 3, 7, stream.len().max(1)] {
                 assert_eq!(read(*operation, stream.as_bytes(), &[size]).0, *expected, "{stream} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn ends_without_a_last_word() {
+        use Verdict::{Cut, Stopped, Whole};
+        for (stream, expected) in [
+            ("", Cut),
+            ("data: {\"candidates\": [{\"content\": {}}]}\r\n\r\n", Cut),
+            ("data: {\"candidates\": [{\"finishReason\": \"STOP\"}]}\r\n\r\n", Stopped),
+            ("data: {\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\":{}}", Cut),
+            ("data: {\"candidates\": [{\"finishReason\": \"STOP\"}]}\n\ndata: {\"usageMetadata\":{}}\n\n", Stopped),
+            ("data: {\"candidates\": [{\"finishReason\": \"STOP\"}]}\n\ndata: {\"usageMeta", Cut),
+            ("data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n", Stopped),
+            ("data: {\"text\":\"\\\"finishReason\\\":\\\"STOP\\\"\"}\n\n", Cut),
+            ("data: {\"candidates\":[{\"finish_reason\":\"stop\"}]}\n\n", Cut),
+            ("data: {\"error\": {\"code\": 503}}\n\n", Whole),
+        ] {
+            for size in [1, 2, 3, 7, stream.len().max(1)] {
+                let terminal = gemini::terminal(Operation::ChatCompletion).unwrap();
+                assert_eq!(read_by(terminal, stream.as_bytes(), &[size]).0, expected, "{stream} by {size}");
             }
         }
     }

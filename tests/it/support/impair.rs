@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 #[derive(Clone, Debug)]
 pub struct Recording {
     pub name: &'static str,
+    /// With `{model}` where the model stands in it.
     pub path: &'static str,
     /// `base_provider_type` of those who answer so.
     pub speaks: &'static str,
@@ -52,7 +53,8 @@ pub enum Fault {
 
 impl Recording {
     pub fn events(name: &'static str, path: &'static str, body: &str, whole: usize) -> Self {
-        let ends = ["\n\n", "\r\n\r\n"].map(|end| body.find(end).map(|at| at + end.len()));
+        // A CR ends a line, whether an LF follows or not.
+        let ends = ["\n\n", "\r\n\r"].map(|end| body.find(end).map(|at| at + end.len()));
         let first_event = ends.into_iter().flatten().min().unwrap();
         let content_type = "text/event-stream";
         Self { name, path, speaks: "openai", content_type, body: body.to_owned(), first_event, whole }

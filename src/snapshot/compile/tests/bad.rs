@@ -20,7 +20,7 @@ fn providers() {
         (provider("", ""), &["E bad_value /providers/"]),
         (provider("@x", ""), &["E bad_value /providers/@x"]),
         (provider("cohere", ""), &["E not_supported_yet /providers/cohere", "W suspicious /providers/cohere"]),
-        (provider("google", ""), &["E not_supported_yet /providers/google", "W suspicious /providers/google"]),
+        (provider("vertex", ""), &["E not_supported_yet /providers/vertex", "W suspicious /providers/vertex"]),
         (
             custom("openai", address, "\"base_provider_type\": \"openai\""),
             &["W suspicious /providers/openai", "E conflict /providers/openai/custom_provider_config"],
