@@ -435,3 +435,8 @@ pub const STATE_RESCUE_ROWS_MAX: u64 = 10_000;
 /// Names of a model inside one body that are changed to the upstream's. Google takes a hundred texts
 /// in one call.
 pub const MODEL_EDITS_MAX: usize = 256;
+/// Headers of a frame of an AWS event stream: they are held while it passes. Those of Bedrock have a
+/// hundred bytes.
+pub const FRAME_HEADERS_BYTES_MAX: usize = 16 * 1024;
+/// A frame of an AWS event stream: payload and headers as the format has them at most.
+pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024 + 128 * 1024 + 16;

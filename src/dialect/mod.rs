@@ -4,6 +4,7 @@
 //! Sans-IO: bytes in, findings out. Knows no provider, no key and no socket.
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod frame;
 pub mod gemini;
 pub mod inband;
@@ -39,6 +40,8 @@ pub enum Operation {
     Embedding,
     /// How many tokens a request would take; nothing is generated.
     CountTokens,
+    /// Bedrock's call in the model's own format, whatever the model does.
+    Invoke,
     Moderation,
     Rerank,
     ImageGeneration,
@@ -119,7 +122,8 @@ impl Dialect {
             Self::OpenAi => openai::PATHS,
             Self::Anthropic => anthropic::PATHS,
             Self::Gemini => gemini::PATHS,
-            Self::Bedrock | Self::Cohere => &[],
+            Self::Bedrock => bedrock::PATHS,
+            Self::Cohere => &[],
         }
     }
 
@@ -128,7 +132,8 @@ impl Dialect {
         match self {
             Self::Anthropic => anthropic::error_body(failure),
             Self::Gemini => gemini::error_body(failure),
-            Self::OpenAi | Self::Bedrock | Self::Cohere => openai::error_body(failure.kind, failure.public),
+            Self::Bedrock => bedrock::error_body(failure),
+            Self::OpenAi | Self::Cohere => openai::error_body(failure.kind, failure.public),
         }
     }
 
@@ -142,12 +147,21 @@ impl Dialect {
         }
     }
 
-    /// The event that ends a broken stream of server-sent events.
+    /// A header that an error answer has beside its body.
+    pub fn error_header(self, kind: Kind) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Bedrock => Some((bedrock::ERROR_TYPE, bedrock::error_type(kind))),
+            Self::OpenAi | Self::Anthropic | Self::Gemini | Self::Cohere => None,
+        }
+    }
+
+    /// What ends a broken stream in-band: an event, or Bedrock's frame.
     pub fn error_event(self, operation: Operation, failure: &Failure<'_>) -> Bytes {
         match self {
             Self::Anthropic => anthropic::error_event(failure),
             Self::Gemini => gemini::error_event(failure),
-            Self::OpenAi | Self::Bedrock | Self::Cohere => openai::error_event(operation, failure.kind, failure.public),
+            Self::Bedrock => bedrock::error_frame(failure),
+            Self::OpenAi | Self::Cohere => openai::error_event(operation, failure.kind, failure.public),
         }
     }
 
@@ -169,7 +183,8 @@ impl Dialect {
     pub fn request_id_header(self) -> Option<&'static str> {
         match self {
             Self::Anthropic => Some("request-id"),
-            Self::OpenAi | Self::Gemini | Self::Bedrock | Self::Cohere => None,
+            Self::Bedrock => Some("x-amzn-requestid"),
+            Self::OpenAi | Self::Gemini | Self::Cohere => None,
         }
     }
 
@@ -209,6 +224,7 @@ impl Operation {
             Self::ResponsesItem => "responses_item",
             Self::Embedding => "embedding",
             Self::CountTokens => "count_tokens",
+            Self::Invoke => "invoke",
             Self::Moderation => "moderation",
             Self::Rerank => "rerank",
             Self::ImageGeneration => "image_generation",

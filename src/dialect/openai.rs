@@ -162,6 +162,7 @@ pub fn terminal(operation: Operation) -> Option<Terminal> {
         | Operation::ImageEdit => Some(Terminal::Typed(&LAST_EVENTS)),
         Operation::Embedding
         | Operation::CountTokens
+        | Operation::Invoke
         | Operation::Moderation
         | Operation::Rerank
         | Operation::ImageVariation

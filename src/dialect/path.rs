@@ -36,6 +36,8 @@ pub enum Pattern {
     Part(&'static str),
     /// Bedrock: `/model/{id}/{word}`, the id one segment.
     Word(&'static str),
+    /// As [`Self::Word`], for words of no row: their model counts all the same.
+    AnyWord,
 }
 
 /// Kinds of models that Gemini's paths begin with.
@@ -77,9 +79,13 @@ impl Pattern {
                 let end = before.strip_suffix(part)?.strip_suffix('/')?.len();
                 (Self::named(path, end) && !id.is_empty()).then_some(1..end)
             }
-            Self::Word(word) => {
-                let id = path.strip_prefix(MODEL)?.strip_suffix(word)?.strip_suffix('/')?;
-                (!id.contains('/')).then(|| some(MODEL.len()..MODEL.len() + id.len()))?
+            Self::Word(_) | Self::AnyWord => {
+                let (id, word) = path.strip_prefix(MODEL)?.split_once('/')?;
+                let fits = match self {
+                    Self::Word(wanted) => word == wanted,
+                    _ => !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-'),
+                };
+                some(MODEL.len()..MODEL.len() + id.len()).filter(|_| fits)
             }
         }
     }
@@ -87,8 +93,14 @@ impl Pattern {
     /// Whether the part that is not literal is a model's name.
     pub fn has_model(self) -> bool {
         match self {
-            Self::Model(_) | Self::Verb(_) | Self::AnyVerb | Self::Resource | Self::Part(_) | Self::Word(_) => true,
             Self::Exact(_) | Self::Below(_) => false,
+            Self::Model(_)
+            | Self::Verb(_)
+            | Self::AnyVerb
+            | Self::Resource
+            | Self::Part(_)
+            | Self::Word(_)
+            | Self::AnyWord => true,
         }
     }
 
@@ -110,6 +122,7 @@ impl Pattern {
             Self::Resource => "/models/some".to_owned(),
             Self::Part(part) => format!("/models/some/{part}/other"),
             Self::Word(word) => format!("/model/some/{word}"),
+            Self::AnyWord => "/model/some/other".to_owned(),
         }
     }
 }
@@ -150,6 +163,10 @@ mod tests {
             (Pattern::Word("converse"), "/model/a/b/converse", None),
             (Pattern::Word("converse"), "/model//converse", None),
             (Pattern::Word("converse"), "/model/converse", None),
+            (Pattern::AnyWord, "/model/a%2Fb/some-word", Some("a%2Fb")),
+            (Pattern::AnyWord, "/model/a/b/c", None),
+            (Pattern::AnyWord, "/model/a/b%2Fc", None),
+            (Pattern::AnyWord, "/model/a/", None),
         ] {
             let fit = pattern.fits(path).map(|range| &path[range]);
             assert_eq!(fit, found, "{pattern:?} {path}");

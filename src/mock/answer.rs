@@ -141,6 +141,24 @@ impl Prompt {
         prompt
     }
 
+    pub fn of_converse(request: &Value) -> Self {
+        let mut prompt = Self::default();
+        for message in array(request, "messages") {
+            let result = array(message, "content").find_map(|block| block.get("toolResult"));
+            prompt.hear(text_of(result.unwrap_or(message).get("content")), result.is_some());
+        }
+        prompt.words += words(&text_of(request.get("system")));
+        for tool in request.get("toolConfig").into_iter().flat_map(|config| array(config, "tools")) {
+            prompt.offer_as(tool.pointer("/toolSpec/name"), tool.pointer("/toolSpec/inputSchema/json"));
+        }
+        if let Some(choice) = request.pointer("/toolConfig/toolChoice") {
+            let named = choice.pointer("/tool/name").and_then(Value::as_str);
+            prompt.forced = named.or_else(|| choice.get("any").map(|_| "")).map(str::to_owned);
+        }
+        prompt.words_max = request.get("inferenceConfig").and_then(|config| number(config, "maxTokens"));
+        prompt
+    }
+
     pub fn of_text(prompt: Option<&Value>, words_max: Option<u64>) -> Self {
         let mut this = Self { words_max, ..Self::default() };
         this.hear(text_of(prompt), false);

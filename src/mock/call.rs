@@ -83,9 +83,11 @@ impl Call {
         };
         call.model = match call.dialect() {
             Dialect::Gemini => call.model_in_path(),
+            Dialect::Bedrock => call.raw_segments().nth(1),
             _ => call.model.take().or_else(|| call.field("model")).or_else(|| call.model_in_path()),
         };
-        call.stream |= call.field("stream").as_deref() == Some("true") || call.path().contains(":stream");
+        let asked = call.path().contains(":stream") || call.path().ends_with("-stream");
+        call.stream |= asked || call.field("stream").as_deref() == Some("true");
         Ok(call)
     }
 
@@ -97,6 +99,9 @@ impl Call {
     pub fn dialect(&self) -> Dialect {
         if self.raw_segments().any(|segment| segment == "v1beta") {
             return Dialect::Gemini;
+        }
+        if self.path().starts_with("/model/") {
+            return Dialect::Bedrock;
         }
         let first = self.segments().into_iter().next();
         match first.as_deref() {

@@ -1,6 +1,5 @@
 //! `/messages`, whole and streamed, and `/messages/count_tokens`.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Prompt, Said};
@@ -17,8 +16,8 @@ pub fn create(call: &Call, request: &Value) -> Reply {
     if !call.stream {
         return Reply::json(&message(call, request));
     }
-    let said = Prompt::of_messages(request).answer();
-    Reply::events(events(call, request, &said))
+    let named = |data: &Value| event(data.get("type").and_then(Value::as_str), data);
+    Reply::events(told(call, request).iter().map(named).collect())
 }
 
 pub fn count_tokens(_: &Call, request: &Value) -> Reply {
@@ -38,8 +37,10 @@ pub fn message(call: &Call, request: &Value) -> Value {
 }
 
 fn envelope(call: &Call, request: &Value, said: &Said) -> Value {
+    // Bedrock has it in the path.
+    let model = request.get("model").cloned().unwrap_or_else(|| json!(call.model));
     json!({
-        "id": format!("msg_{}", call.digest()), "type": "message", "role": "assistant", "model": request.get("model"),
+        "id": format!("msg_{}", call.digest()), "type": "message", "role": "assistant", "model": model,
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage(said, 1),
     })
 }
@@ -59,13 +60,15 @@ fn blocks(call: &Call, request: &Value, said: &Said) -> Vec<Value> {
     blocks
 }
 
-fn events(call: &Call, request: &Value, said: &Said) -> Vec<Bytes> {
+/// The answer as the data of events.
+pub fn told(call: &Call, request: &Value) -> Vec<Value> {
+    let said = &Prompt::of_messages(request).answer();
     let mut events = Vec::new();
     let mut push = |kind: &str, mut data: Value| {
         if let Some(members) = data.as_object_mut() {
             members.insert("type".into(), kind.into());
         }
-        events.push(event(Some(kind), &data));
+        events.push(data);
     };
     push("message_start", json!({ "message": envelope(call, request, said) }));
     for (index, block) in blocks(call, request, said).into_iter().enumerate() {

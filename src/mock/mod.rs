@@ -1,4 +1,4 @@
-//! The built-in upstream: answers in the OpenAI, Anthropic and Gemini wire formats without a model behind it.
+//! The built-in upstream: answers in the OpenAI, Anthropic, Gemini and Bedrock wire formats without a model behind it.
 //!
 //! Deterministic: the same request gets the same answer. What it does instead of answering well is
 //! asked for by model name or bearer value (fault.rs). It knows no snapshot, no key of ours and no
@@ -18,6 +18,7 @@ use crate::error::BoxError;
 mod answer;
 mod anthropic;
 mod base64;
+mod bedrock;
 mod body;
 mod call;
 mod chat;
@@ -162,7 +163,8 @@ impl Mock {
         match call.dialect() {
             Dialect::Anthropic => anthropic::answer(self, call),
             Dialect::Gemini => gemini::answer(self, call),
-            Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => openai::answer(self, call),
+            Dialect::Bedrock => bedrock::answer(call),
+            Dialect::OpenAi | Dialect::Cohere => openai::answer(self, call),
         }
     }
 

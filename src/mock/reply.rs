@@ -6,11 +6,13 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::anthropic;
+use super::bedrock;
 use super::body::{MockBody, Open, Step};
 use super::call::Call;
 use super::fault::Behaviour;
 use super::gemini;
 use crate::dialect::Dialect;
+use crate::dialect::frame::eventstream;
 use crate::limits::MOCK_WAIT_MAX;
 
 /// Pieces in which a whole answer is sent where it is sent in pieces.
@@ -49,6 +51,11 @@ impl Reply {
     pub fn events(events: Vec<Bytes>) -> Self {
         let payload = Payload::Events(events);
         Self { status: StatusCode::OK, content_type: "text/event-stream", headers: Vec::new(), payload }
+    }
+
+    /// Frames of an AWS event stream.
+    pub fn frames(frames: Vec<Bytes>) -> Self {
+        Self { content_type: eventstream::CONTENT_TYPE, ..Self::events(frames) }
     }
 
     /// One document that comes piece by piece.
@@ -169,7 +176,8 @@ pub fn fault(call: &Call, status: u16, retry_after: Option<u64>) -> Reply {
     let reply = match call.dialect() {
         Dialect::Anthropic => anthropic::error(status, &message),
         Dialect::Gemini => gemini::error(status, &message),
-        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => Reply::error(status, kind, code, &message),
+        Dialect::Bedrock => bedrock::error(status, &message),
+        Dialect::OpenAi | Dialect::Cohere => Reply::error(status, kind, code, &message),
     };
     match retry_after {
         Some(seconds) => reply.header(RETRY_AFTER, HeaderValue::from(seconds)),
@@ -182,9 +190,8 @@ pub fn quota(dialect: Dialect) -> Reply {
     match dialect {
         Dialect::Anthropic => anthropic::error(402, message),
         Dialect::Gemini => gemini::error(429, message),
-        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => {
-            Reply::error(429, "insufficient_quota", "insufficient_quota", message)
-        }
+        Dialect::Bedrock => bedrock::error(429, message),
+        Dialect::OpenAi | Dialect::Cohere => Reply::error(429, "insufficient_quota", "insufficient_quota", message),
     }
 }
 
@@ -202,7 +209,8 @@ fn failed_event(dialect: Dialect, first: Option<&Bytes>) -> Bytes {
     match dialect {
         Dialect::Anthropic => return event(Some("error"), &anthropic::error_value(529, message)),
         Dialect::Gemini => return event(None, &gemini::error_value(503, message)),
-        Dialect::OpenAi | Dialect::Bedrock | Dialect::Cohere => {}
+        Dialect::Bedrock => return bedrock::error_frame(message),
+        Dialect::OpenAi | Dialect::Cohere => {}
     }
     if first.is_some_and(|event| event.starts_with(b"event:")) {
         let data =

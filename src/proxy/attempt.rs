@@ -312,7 +312,7 @@ async fn begun(
     guard: &mut RequestGuard,
 ) -> Result<(response::Parts, Opened), Fault> {
     let Answer { parts, body, .. } = answer;
-    let shape = Shape::of(&parts.headers, guard.dialect, guard.operation);
+    let shape = Shape::of(&parts, guard.dialect, guard.operation);
     let began = Instant::now();
     let sight = peek::look(body, shape).await;
     guard.waited(began.elapsed());

@@ -20,6 +20,9 @@ pub fn render(error: &GatewayError, dialect: Dialect, id: &RequestId) -> Respons
     *response.status_mut() = status;
     let head = response.headers_mut();
     head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some((name, value)) = dialect.error_header(error.kind) {
+        head.insert(name, HeaderValue::from_static(value));
+    }
     advise(head, error, status);
     response
 }

@@ -120,7 +120,7 @@ fn travels_upstream(name: &str) -> bool {
         "idempotency-key" | "prefer" | "range" | "if-match" | "if-none-match" | "if-range" => true,
         "traceparent" | "tracestate" | "baggage" | "http-referer" | "referer" | "x-title" => true,
         "x-client-request-id" | "x-session-affinity" | "x-goog-api-client" | "x-goog-user-project" => true,
-        _ => is_of(&["openai-", "anthropic-", "x-stainless-", "x-goog-upload-"], name),
+        _ => is_of(&["openai-", "anthropic-", "x-stainless-", "x-goog-upload-", "x-amzn-bedrock-"], name),
     }
 }
 

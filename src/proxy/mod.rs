@@ -27,6 +27,7 @@ use crate::upstream::Upstream;
 
 mod attempt;
 mod credential;
+mod ear;
 mod error_body;
 mod error_response;
 mod guard;
@@ -179,6 +180,7 @@ fn needs_model(operation: Operation) -> bool {
         | Operation::Responses
         | Operation::Embedding
         | Operation::CountTokens
+        | Operation::Invoke
         | Operation::Rerank
         | Operation::Speech
         | Operation::Transcription
@@ -266,11 +268,11 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
 /// Commit point: from here on there is no second attempt.
 fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let Good { parts, body, attempt } = good;
-    let shape = Shape::of(&parts.headers, guard.dialect, guard.operation);
+    let shape = Shape::of(&parts, guard.dialect, guard.operation);
     guard.line.status = parts.status.as_u16();
     guard.line.upstream_request_id = upstream_request_id(&parts.headers);
     let mut head = headers::to_caller(parts.headers, false);
-    if shape.is_events() {
+    if shape.is_stream() {
         head.remove(CONTENT_LENGTH);
     }
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);

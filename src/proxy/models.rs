@@ -181,7 +181,7 @@ fn is_callable(call: &Call<'_>, provider: &Provider) -> bool {
 /// as the keys let it through.
 fn names(provider: &Provider, listed: &[Box<str>]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for key in provider.keys.iter().filter(|key| key.enabled && key.ready.is_ok()) {
+    for key in provider.keys.iter().filter(|key| key.enabled && key.ready.is_ok() && key.row.lists_models) {
         let mut offer = |name: &str| {
             if key.rule.allows(&name.to_ascii_lowercase()) {
                 names.insert(name.to_owned());

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::shape::Shape;
 use crate::chunks::Chunks;
 use crate::dialect::frame::ending::{Ending, Terminal, Verdict};
+use crate::dialect::frame::eventstream::{Follower, Kind};
 use crate::dialect::frame::sse::{Item, Splitter};
 use crate::dialect::inband::{StreamError, error_in};
 use crate::limits::{PEEK_BYTES_MAX, PEEK_HOLD_MAX};
@@ -58,6 +59,7 @@ pub async fn look(body: AnswerBody, shape: Shape) -> Sight {
     match shape {
         // Streams are few beside what one of them costs, and the future is large.
         Shape::Events { terminal, .. } => Box::pin(first_event(body, terminal)).await,
+        Shape::Frames { .. } => Box::pin(first_frame(body)).await,
         Shape::Document { framed } => first_piece(body, !framed).await,
         Shape::Opaque => first_piece(body, false).await,
     }
@@ -75,6 +77,31 @@ async fn first_piece(mut body: AnswerBody, owed: bool) -> Sight {
         }
     }
     Sight::Good(Opened { held, next: 0, body })
+}
+
+async fn first_frame(mut body: AnswerBody) -> Sight {
+    let (mut held, mut follower, mut first) = (Chunks::new(), Follower::default(), None);
+    while first.is_none() && held.len() <= PEEK_BYTES_MAX {
+        let chunk = match body.frame().await {
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(fault)) => return Sight::Lost(Lost::Fault(fault)),
+            None => return Sight::Lost(Lost::Cut),
+        };
+        follower.push(&chunk, |kind| {
+            first.get_or_insert_with(|| match kind {
+                Kind::Exception(code) => Some(StreamError { status: None, code: code.to_owned() }),
+                Kind::Event(_) | Kind::Other => None,
+            });
+        });
+        held.push(chunk);
+        if first.is_none() && follower.is_lost() {
+            return Sight::Lost(Lost::Cut);
+        }
+    }
+    match first.flatten() {
+        Some(error) => Sight::Error(held, error),
+        None => Sight::Good(Opened { held, next: 0, body }),
+    }
 }
 
 async fn first_event(mut body: AnswerBody, terminal: Option<Terminal>) -> Sight {

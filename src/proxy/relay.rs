@@ -12,14 +12,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::ear::Ear;
 use super::error_response;
 use super::guard::{AttemptGuard, RequestGuard};
 use super::peek::Opened;
 use super::shape::Shape;
-use crate::dialect::frame::document::Document;
-use crate::dialect::frame::ending::{Ending, Heard, Terminal, Verdict};
-use crate::dialect::frame::sse::{Item, Splitter};
-use crate::dialect::inband::error_in;
+use crate::dialect::inband::StreamError;
 use crate::dispatch::{Policy, judge};
 use crate::error::{FaultClass, Kind, Public, Sent};
 use crate::provider::classify;
@@ -93,8 +91,8 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            // A stream may need room for an error event.
-            Self::Relay(relay) if relay.events => SizeHint::default(),
+            // A stream may need room for a last word.
+            Self::Relay(relay) if relay.has_room => SizeHint::default(),
             Self::Relay(relay) => relay.inner.size_hint(),
         }
     }
@@ -104,35 +102,11 @@ impl Body for ReplyBody {
 pub struct Relay {
     inner: Opened,
     attempt: Option<AttemptGuard>,
-    /// The answer is a server-sent event stream: errors have a form in-band.
-    events: bool,
     ear: Ear,
+    /// No length was announced: words of our own may follow.
+    has_room: bool,
     state: State,
     guard: Box<RequestGuard>,
-}
-
-/// What is listened for, to tell an end from a cut.
-#[derive(Debug)]
-enum Ear {
-    /// The connection tells.
-    Deaf,
-    /// A stream's last event. `believed`: a reason to stop and the end of the bytes will do.
-    Events { ending: Ending, believed: bool },
-    /// The closing bracket of an answer. `framed`: the upstream also says where it ends.
-    Document { document: Document, framed: bool },
-}
-
-impl Ear {
-    fn for_shape(shape: Shape) -> Self {
-        match shape {
-            Shape::Events { terminal: Some(terminal), framed } => {
-                // Where no last word exists none is waited for.
-                Self::Events { ending: Ending::new(terminal), believed: framed || terminal == Terminal::Reason }
-            }
-            Shape::Document { framed } => Self::Document { document: Document::default(), framed },
-            Shape::Events { terminal: None, .. } | Shape::Opaque => Self::Deaf,
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,17 +125,19 @@ enum Broken {
     Upstream(AnswerFault),
     /// Its bytes ended well, and not all had come.
     Unfinished,
+    /// A checksum was wrong.
+    Garbled,
     /// We are going down.
     Stopping,
 }
 
 impl Relay {
     pub fn new(inner: Opened, attempt: AttemptGuard, shape: Shape, guard: Box<RequestGuard>) -> Self {
-        let (events, ear) = (shape.is_events(), Ear::for_shape(shape));
-        let mut relay = Self { inner, attempt: Some(attempt), events, ear, state: State::Flowing, guard };
+        let (ear, has_room) = (Ear::of(shape, guard.operation), shape.is_stream());
+        let mut relay = Self { inner, attempt: Some(attempt), ear, has_room, state: State::Flowing, guard };
         // hyper does not poll a body that says it has ended: a 204, an empty answer. A stream that
         // owes a last event is asked all the same.
-        if relay.inner.is_end_stream() && relay.is_whole() {
+        if relay.inner.is_end_stream() && relay.ear.is_whole() {
             relay.finish();
         }
         relay
@@ -180,20 +156,25 @@ impl Relay {
             State::Ended => return Poll::Ready(None),
         }
         loop {
+            if self.ear.is_garbled() {
+                return self.fail(&Broken::Garbled, cx);
+            }
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     // Trailers are not passed on: nothing is known to need them, and they could
                     // carry what the header list keeps back.
                     let Ok(bytes) = frame.into_data() else { continue };
                     self.guard.sent(bytes.len());
-                    self.hear(&bytes);
-                    if self.inner.is_end_stream() && self.is_whole() {
+                    if let Some(error) = self.ear.push(&bytes, self.guard.operation) {
+                        self.hear_error(&error);
+                    }
+                    if self.inner.is_end_stream() && self.ear.is_whole() {
                         self.finish();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                Some(Err(fault)) if !self.has_said_all() => return self.fail(&Broken::Upstream(fault), cx),
-                None if !self.is_whole() => return self.fail(&Broken::Unfinished, cx),
+                Some(Err(fault)) if !self.ear.has_said_all() => return self.fail(&Broken::Upstream(fault), cx),
+                None if !self.ear.is_whole() => return self.fail(&Broken::Unfinished, cx),
                 Some(Err(_)) | None => {
                     self.finish();
                     return Poll::Ready(None);
@@ -202,54 +183,10 @@ impl Relay {
         }
     }
 
-    fn hear(&mut self, chunk: &Bytes) {
-        match &mut self.ear {
-            Ear::Deaf => {}
-            Ear::Document { document, framed } => {
-                document.push(chunk);
-                if *framed && document.is_list() == Some(false) {
-                    self.ear = Ear::Deaf;
-                }
-            }
-            Ear::Events { ending, .. } => {
-                if ending.push(chunk) == Heard::Error {
-                    self.hear_error(chunk);
-                }
-            }
-        }
-    }
-
-    /// The last event has passed: what the connection does behind it changes nothing.
-    fn has_said_all(&self) -> bool {
-        matches!(&self.ear, Ear::Events { ending, .. } if ending.verdict() == Verdict::Whole)
-    }
-
-    /// Whether the bytes may end here. Where an upstream leaves `[DONE]` out, a choice that said why
-    /// it stopped and an end that was announced will do; an end that could be a cut will not.
-    fn is_whole(&self) -> bool {
-        match &self.ear {
-            Ear::Deaf => true,
-            Ear::Document { document, .. } => !document.is_open(),
-            Ear::Events { ending, believed } => match ending.verdict() {
-                Verdict::Whole => true,
-                Verdict::Stopped => *believed,
-                Verdict::Cut => false,
-            },
-        }
-    }
-
     /// The upstream has told the caller of an error in the middle of a stream. It is passed on as it
     /// is, and counts as if it had come in place of the answer.
-    fn hear_error(&mut self, chunk: &Bytes) {
+    fn hear_error(&mut self, error: &StreamError) {
         self.guard.upstream_error();
-        let mut error = None;
-        // The chunk alone: an error that lies across two of them is of no known class.
-        Splitter::new().push(chunk, |item| {
-            if let Item::Event(event) = item {
-                error = error.take().or_else(|| error_in(&event));
-            }
-        });
-        let error = error.unwrap_or_default();
         let Some(attempt) = self.attempt.take() else { return };
         let status = error.status.unwrap_or(self.guard.line.status);
         let class = classify(attempt.key().row, status, &error.code);
@@ -280,14 +217,16 @@ impl Relay {
     fn fail(&mut self, broken: &Broken, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
         let (kind, code, message) = broken.told();
         let attempt = self.attempt.take();
-        if let (Some(attempt), Broken::Upstream(_) | Broken::Unfinished) = (attempt, broken) {
+        if let (Some(attempt), Broken::Upstream(_) | Broken::Unfinished | Broken::Garbled) = (attempt, broken) {
             let policy = Policy { rate_scope: attempt.key().row.rate_scope, signed_again: false };
             let verdict = judge(kind, Sent::Maybe, &policy);
             attempt.failed(&verdict, None, AttemptOutcome::Broken);
         }
         self.guard.truncated(code);
         let public = Public { code, message: message.to_owned(), ..Public::default() };
-        let Some(word) = self.last_word(kind, &public) else {
+        let RequestGuard { dialect, operation, ref id, .. } = *self.guard;
+        let failure = error_response::failure(kind, &public, id);
+        let Some(word) = self.ear.last_word(dialect, operation, &failure) else {
             // What came so far goes out before the abort, the head at least.
             self.state = State::Failed;
             cx.waker().wake_by_ref();
@@ -295,19 +234,6 @@ impl Relay {
         };
         self.state = State::Flushing;
         Poll::Ready(Some(Ok(Frame::data(word))))
-    }
-
-    /// What tells the caller in-band, where his dialect has a form for it and there is a place.
-    fn last_word(&self, kind: Kind, public: &Public) -> Option<Bytes> {
-        let RequestGuard { dialect, operation, ref id, .. } = *self.guard;
-        let failure = error_response::failure(kind, public, id);
-        match &self.ear {
-            _ if self.events => Some(dialect.error_event(operation, &failure)),
-            Ear::Document { document, .. } if dialect.has_lists(operation) => {
-                document.takes_element().map(|behind| dialect.error_element(&failure, behind))
-            }
-            Ear::Deaf | Ear::Events { .. } | Ear::Document { .. } => None,
-        }
     }
 }
 
@@ -319,6 +245,7 @@ impl Broken {
             Self::Unfinished => {
                 (Kind::Broken, "upstream_truncated", "the upstream ended its answer before it was whole")
             }
+            Self::Garbled => (Kind::Broken, "upstream_garbled", "the upstream sent a frame that is none"),
             Self::Stopping => (Kind::Overloaded, "gateway_stopping", "the gateway is being stopped"),
         }
     }

@@ -359,8 +359,10 @@ fn slashes_stand_in_names(text: &str) -> bool {
         // /v1beta/{word}/..., and below /genai.
         (Some("v1beta"), Some(word)) => !has(word),
         (Some("genai"), Some("v1beta")) => third.is_some_and(|word| !has(word)),
-        // Paths of Bedrock hold models and ids as well.
-        (Some("model" | "bedrock"), Some(_)) => true,
+        // /model/{id}/{word}, and below /bedrock.
+        (Some("model"), Some(_)) => third.is_none_or(|word| !has(word)),
+        (Some("bedrock"), Some("model")) => segments.clone().next().is_none_or(|word| !has(word)),
+        (Some("bedrock"), Some(word)) => !has(word),
         _ => false,
     };
     is_name && first.is_some_and(|first| !has(first))

@@ -147,6 +147,7 @@ const NATIVE_OPENAI: &[&str] = &["openai"];
 const NATIVE_AZURE: &[&str] = &["azure", "openai"];
 const NATIVE_ANTHROPIC: &[&str] = &["anthropic"];
 const NATIVE_GEMINI: &[&str] = &["gemini"];
+const NATIVE_BEDROCK: &[&str] = &["bedrock"];
 
 /// Methods that are relayed on a path which is nobody's row.
 const RELAYED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
@@ -183,7 +184,7 @@ pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>, tongue: Tongue) -> Ma
             None => Matched::NotFound { side: Side::Data },
         },
         Dialect::Gemini => gemini(method, text.strip_prefix("/genai").unwrap_or(text)),
-        dialect @ Dialect::Bedrock => Matched::NotServed { dialect },
+        Dialect::Bedrock => bedrock(method, text.strip_prefix("/bedrock").unwrap_or(text)),
         Dialect::OpenAi | Dialect::Cohere => Matched::NotFound { side: Side::Data },
     }
 }
@@ -210,7 +211,7 @@ fn is_read(method: &Method) -> bool {
 fn gemini<'p>(method: &Method, path: &'p str) -> Matched<'p> {
     const UPLOAD: &str = "/upload/v1beta/files";
     if let Some(suffix) = below(path, "/v1beta") {
-        return within(Dialect::Gemini, method, suffix, NATIVE_GEMINI);
+        return with_model(within(Dialect::Gemini, method, suffix, NATIVE_GEMINI), &["/models/", "/tunedModels/"]);
     }
     if path == UPLOAD {
         let endpoint = Endpoint { dialect: Dialect::Gemini, operation: Operation::Files };
@@ -225,6 +226,25 @@ fn gemini<'p>(method: &Method, path: &'p str) -> Matched<'p> {
     match is_at_or_below(path, "/v1beta1") {
         true => Matched::NotServed { dialect: Dialect::Gemini },
         false => Matched::NotFound { side: Side::Data },
+    }
+}
+
+/// Bedrock's own paths, from the root.
+fn bedrock<'p>(method: &Method, path: &'p str) -> Matched<'p> {
+    match path.starts_with('/') {
+        true => with_model(within(Dialect::Bedrock, method, path, NATIVE_BEDROCK), &["/model/"]),
+        false => Matched::NotFound { side: Side::Data },
+    }
+}
+
+/// Where a path holds the model, nothing goes below `roots` whose model is not known: it would slip
+/// past whitelists. Case is ignored, for some upstream might.
+fn with_model<'p>(matched: Matched<'p>, roots: &[&str]) -> Matched<'p> {
+    let slips =
+        |found: &DataMatch<'_>| found.model.is_none() && roots.iter().any(|root| starts_with_word(&found.suffix, root));
+    match matched {
+        Matched::Data(found) if slips(&found) => Matched::NotFound { side: Side::Data },
+        matched => matched,
     }
 }
 

@@ -322,3 +322,123 @@ async fn a_cut_gemini_stream_ends_with_an_error_event() {
     let told: Value = serde_json::from_str(seen.strip_prefix("data: ").unwrap_or_else(|| panic!("{seen}"))).unwrap();
     assert_eq!((&told["error"]["code"], &told["error"]["status"]), (&json!(502), &json!("UNAVAILABLE")));
 }
+
+/// The provider `bedrock` with one key, whose model `asked` is `told` upstream, and an `openai`.
+fn bedrock(upstream: &Upstream) -> String {
+    anthropic(upstream)
+        .replace("\"anthropic\"", "\"bedrock\"")
+        .replace("sk-ant-upstream", "bedrock-upstream")
+        .replace("\"told\"", "\"arn:aws:bedrock:us-east-1:1:inference-profile/told-v1:0\"")
+}
+
+const TOLD: &str = "arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Ftold-v1%3A0";
+
+#[tokio::test]
+async fn a_bedrock_model_is_one_segment() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{ }").header("x-amzn-requestid", "theirs"));
+    let gateway = Gateway::start(bedrock(&upstream));
+    let body = "{\"messages\":[ ],\n \"model\":\"untouched\",\"stream\":false}";
+    let signed =
+        "AWS4-HMAC-SHA256 Credential=AKID/20260101/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=00";
+    for (path, sent) in [
+        ("/model/asked/converse", format!("/model/{TOLD}/converse")),
+        ("/model/bedrock%2Fasked/invoke", format!("/model/{TOLD}/invoke")),
+        ("/bedrock/model/asked/converse-stream", format!("/model/{TOLD}/converse-stream")),
+        ("/model/asked/some-future-word", format!("/model/{TOLD}/some-future-word")),
+        // Spelled as it was where it is right.
+        ("/model/anthropic.x:0/converse", "/model/anthropic.x:0/converse".to_owned()),
+        ("/model/anthropic.x%3A0/converse", "/model/anthropic.x%3A0/converse".to_owned()),
+    ] {
+        upstream.forget();
+        let headers =
+            [("authorization", signed), ("x-amz-security-token", "secret"), ("x-amzn-bedrock-trace", "ENABLED")];
+        let reply = post(&gateway, path, &headers, body).await;
+        assert_eq!((reply.status.as_u16(), &*reply.text()), (200, "{ }"), "{path}");
+        let seen = upstream.only();
+        assert_eq!((&*seen.path, &seen.body[..]), (&*sent, body.as_bytes()), "{path}");
+        assert_eq!((seen.bearer(), seen.header("x-amz-security-token")), ("bedrock-upstream", ""));
+        assert_eq!(seen.header("x-amzn-bedrock-trace"), "ENABLED");
+        assert_eq!(reply.header("x-amzn-requestid"), reply.header("x-request-id"));
+        assert_eq!(reply.header("x-upstream-request-id"), "theirs");
+    }
+}
+
+#[tokio::test]
+async fn bedrock_refusals_name_themselves_in_the_head() {
+    let upstream = Upstream::start(|_| {
+        let throttled = Answer::json(429, "{\"message\":\"slow down\"}");
+        throttled.header("x-amzn-errortype", "ThrottlingException:http://internal.amazon.com/")
+    });
+    let gateway = Gateway::start(bedrock(&upstream));
+    for (path, headers, body, status, name) in [
+        ("/model/m/converse", &[][..], "{", 400, "ValidationException"),
+        ("/model/m/converse", &[("origin", "https://evil.example")], "{}", 403, "AccessDeniedException"),
+        ("/model/m/converse", &[("x-api-key", "a"), ("api-key", "b")], "{}", 401, "UnrecognizedClientException"),
+        ("/model/openai%2Fm/converse", &[], "{}", 400, "ValidationException"),
+        ("/model/@nothing/converse", &[], "{}", 404, "ResourceNotFoundException"),
+        ("/model/a/b/converse", &[], "{}", 404, "ResourceNotFoundException"),
+    ] {
+        let reply = post(&gateway, path, headers, body).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("x-amzn-errortype")),
+            (status, name),
+            "{path} {}",
+            reply.text()
+        );
+        assert!(reply.json()["message"].is_string());
+        assert_eq!(reply.header("x-amzn-requestid"), reply.header("x-request-id"));
+    }
+    assert!(upstream.seen().is_empty());
+    // The upstream's own error comes as it is, and cools the key.
+    let reply = post(&gateway, "/model/m/converse", &[], "{}").await;
+    assert_eq!((reply.status.as_u16(), &*reply.text()), (429, "{\"message\":\"slow down\"}"));
+    assert_eq!(reply.header("x-amzn-errortype"), "ThrottlingException:http://internal.amazon.com/");
+    let again = post(&gateway, "/model/m/converse", &[], "{}").await;
+    assert_eq!((again.status.as_u16(), again.header("x-amzn-errortype")), (429, "ThrottlingException"));
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+/// Callers of each dialect, models of providers that speak another: a 400 in the caller's words.
+#[tokio::test]
+async fn every_pair_of_dialects() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let kinds = ["openai", "anthropic", "gemini", "bedrock"];
+    let provider = |kind: &str| {
+        format!(
+            r#""my-{kind}": {{"custom_provider_config": {{"base_provider_type": "{kind}"}}, "network_config": {{"base_url": "{}"}},
+                "keys": [{{"name": "{kind}", "value": "sk-of-{kind}-000000"}}]}}"#,
+            upstream.base()
+        )
+    };
+    let providers = kinds.map(provider).join(",");
+    let gateway = Gateway::start(format!("{{{SERVER}, \"providers\": {{{providers}}}}}"));
+    for spoken in kinds {
+        for meant in kinds {
+            upstream.forget();
+            let (path, body) = match spoken {
+                "openai" => ("/v1/chat/completions".to_owned(), format!(r#"{{"model":"my-{meant}/m"}}"#)),
+                "anthropic" => ("/v1/messages".to_owned(), format!(r#"{{"model":"my-{meant}/m"}}"#)),
+                "gemini" => (format!("/v1beta/models/my-{meant}%2Fm:generateContent"), "{}".to_owned()),
+                _ => (format!("/model/my-{meant}%2Fm/converse"), "{}".to_owned()),
+            };
+            let reply = post(&gateway, &path, &[], &body).await;
+            let (status, told) = (reply.status.as_u16(), reply.json());
+            // Bedrock has an OpenAI-compatible endpoint as well.
+            if spoken == meant || (spoken, meant) == ("openai", "bedrock") {
+                assert_eq!((status, upstream.seen().len()), (200, 1), "{spoken}: {told}");
+                continue;
+            }
+            assert!(upstream.seen().is_empty(), "{spoken} to {meant}");
+            let (message, kind) = match spoken {
+                "openai" => (&told["error"]["message"], &told["error"]["type"] == "invalid_request_error"),
+                "anthropic" => (&told["error"]["message"], &told["error"]["type"] == "invalid_request_error"),
+                "gemini" => (&told["error"]["message"], &told["error"]["status"] == "INVALID_ARGUMENT"),
+                _ => (&told["message"], reply.header("x-amzn-errortype") == "ValidationException"),
+            };
+            let message = message.as_str().unwrap_or_default();
+            assert!(status == 400 && kind, "{spoken} to {meant}: {status} {told}");
+            assert!(message.contains("translation between dialects is not there yet"), "{spoken} to {meant}: {told}");
+            assert!(message.contains(&format!("my-{meant}")), "{message}");
+        }
+    }
+}

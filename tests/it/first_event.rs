@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::client::{self, open};
+use crate::support::frames;
 use crate::support::gateway::Gateway;
 use crate::support::upstream::{Answer, Gate, Seen, Step, Upstream};
 
@@ -244,5 +245,86 @@ async fn ends_of_messages() {
         let behind = text.strip_prefix(&sent).unwrap_or_else(|| panic!("{text:?} is not {sent:?} and more"));
         assert_eq!(behind.starts_with("event: error\ndata: {\"type\":\"error\""), !whole, "{text}");
         assert_eq!(behind.is_empty(), whole, "{text}");
+    }
+}
+
+const CONVERSE: &str = "/model/up%2Fm/converse-stream";
+
+/// The first key gets `first`, everybody else a good stream.
+fn converse(first: Vec<u8>) -> Upstream {
+    Upstream::start(move |seen| {
+        let bytes = if seen.bearer() == "sk-first-00" { first.clone() } else { good_frames() };
+        let answer = Answer::new(200).header("content-type", "application/vnd.amazon.eventstream");
+        answer.step(Step::Send(bytes.into())).step(Step::Pause(Duration::ZERO))
+    })
+}
+
+fn good_frames() -> Vec<u8> {
+    [frames::event("messageStart", "{}"), frames::event("messageStop", "{}"), frames::event("metadata", "{}")].concat()
+}
+
+async fn frames_of(gateway: &Gateway, body: &str) -> (u16, Vec<u8>, bool) {
+    let mut answer = open(client::json_request(&gateway.url(CONVERSE), body.to_owned())).await;
+    let mut bytes = Vec::new();
+    let clean = loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    (answer.status.as_u16(), bytes, clean)
+}
+
+#[tokio::test]
+async fn first_frames_of_converse() {
+    for (kind, moves_on) in [
+        ("throttlingException", true),
+        ("serviceUnavailableException", true),
+        ("modelStreamErrorException", true),
+        ("internalServerException", true),
+        ("validationException", false),
+    ] {
+        let exception = frames::exception(kind, r#"{"message":"m"}"#);
+        let upstream = converse(exception.clone());
+        let (status, bytes, clean) = frames_of(&speaking("bedrock", &upstream), "{}").await;
+        let expected = if moves_on { good_frames() } else { exception };
+        assert_eq!((status, bytes, clean), (200, expected, true), "{kind}");
+        assert_eq!(upstream.seen().len(), if moves_on { 2 } else { 1 }, "{kind}");
+    }
+    // A frame that is none is no answer, a wrong bit anywhere in the first one.
+    let good = good_frames();
+    for at in [2, 9, 20, frames::event("messageStart", "{}").len() - 1] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 4;
+        let upstream = converse(bytes);
+        let (_, bytes, clean) = frames_of(&speaking("bedrock", &upstream), r#"{"fallbacks":["other/m"]}"#).await;
+        assert_eq!((&bytes, clean, upstream.seen().len()), (&good, true, 2), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn ends_of_converse() {
+    let [start, stop, last] = ["messageStart", "messageStop", "metadata"].map(|kind| frames::event(kind, "{}"));
+    let exception = frames::exception("throttlingException", "{}");
+    let mut garbled = frames::event("contentBlockDelta", "{}");
+    let end = garbled.len() - 1;
+    garbled[end] ^= 1;
+    for (pieces, whole, told) in [
+        (vec![&start, &stop, &last], true, false),
+        // Its end is announced, and the answer said why it stopped.
+        (vec![&start, &stop], true, false),
+        (vec![&start, &exception], true, false),
+        (vec![&start], false, true),
+        (vec![&start, &garbled, &stop, &last], false, false),
+    ] {
+        let sent: Vec<u8> = pieces.into_iter().flatten().copied().collect();
+        let upstream = converse(sent.clone());
+        let (status, bytes, clean) = frames_of(&speaking("bedrock", &upstream), "{}").await;
+        assert_eq!((status, clean), (200, whole));
+        let behind = bytes.strip_prefix(&*sent).unwrap();
+        let exception = String::from_utf8_lossy(behind).contains("serviceUnavailableException");
+        assert_eq!(frames::frames(behind).map(|frames| frames.len()), Some(usize::from(told)));
+        assert_eq!((exception, upstream.seen().len()), (told, 1));
     }
 }

@@ -41,7 +41,7 @@ fn node() {
     }
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=tap", "--test-concurrency=1"]);
-    for suite in ["openai", "vercel", "anthropic", "gemini"] {
+    for suite in ["openai", "vercel", "anthropic", "gemini", "bedrock"] {
         command.arg(format!("tests/sdk/node/{suite}.test.mjs"));
     }
     let (ok, output) = Stage::start().run(&mut command);
@@ -86,6 +86,17 @@ impl Stage {
                 "gemini-spare": {{
                     "keys": [{{"name": "refused", "value": "goog-refused-0123456789"}}],
                     "custom_provider_config": {{"base_provider_type": "gemini"}},
+                    "network_config": {{"base_url": "{base}"}}
+                }},
+                "bedrock": {{
+                    "keys": [{{"name": "aws", "bedrock_key_config": {{
+                        "region": "us-east-1", "access_key": "AKIDUPSTREAM", "secret_key": "secret-of-AKIDUPSTREAM"
+                    }}}}],
+                    "network_config": {{"base_url": "{base}"}}
+                }},
+                "bedrock-spare": {{
+                    "keys": [{{"name": "refused", "value": "bedrock-refused-0123456789"}}],
+                    "custom_provider_config": {{"base_provider_type": "bedrock"}},
                     "network_config": {{"base_url": "{base}"}}
                 }},
                 "spare": {{

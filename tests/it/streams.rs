@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::client::{self, open};
+use crate::support::frames;
 use crate::support::gateway::Gateway;
 use crate::support::impair::{Fault, Framing, Impair, Recording};
 use crate::support::is_long;
-use crate::support::upstream::{Answer, Upstream};
+use crate::support::upstream::{Answer, Step, Upstream};
 
 const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
@@ -49,6 +50,17 @@ const GENERATE_ITEMS: &str = "[{\n  \"candidates\": [{\"content\": \"né }, ]\"}
 const CHAT_JSON: &str =
     "{\"id\":\"c\",\"choices\":[{\"message\":{\"content\":\"a } \\\" ] é\"},\"finish_reason\":\"stop\"}]}\n";
 
+const CONVERSE: &str = "/bedrock/model/{model}/converse-stream";
+
+fn converse() -> Vec<Vec<u8>> {
+    vec![
+        frames::event("messageStart", r#"{"p":"abc","role":"assistant"}"#),
+        frames::event("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":"né messageStop"}}"#),
+        frames::event("messageStop", r#"{"stopReason":"end_turn"}"#),
+        frames::event("metadata", r#"{"usage":{"totalTokens":9}}"#),
+    ]
+}
+
 fn recordings() -> Vec<Recording> {
     let done = |body: &str| body.find("[DONE]").unwrap() + "[DONE]".len();
     let crlf = CHAT_STREAM.replace('\n', "\r\n");
@@ -61,12 +73,14 @@ fn recordings() -> Vec<Recording> {
         // The last LF is not waited for.
         Recording::events("generate", GENERATE, GENERATE_STREAM, GENERATE_STREAM.len() - 1).of("gemini"),
         Recording::json("generate, a list", GENERATE_LIST, GENERATE_ITEMS).of("gemini"),
+        Recording::frames("converse", CONVERSE, &converse()),
         Recording::events("chat, CRLF", CHAT, &crlf, done(&crlf)),
     ];
     // A comment alone is no event.
-    for recording in all.iter_mut().filter(|recording| recording.body.starts_with(':')) {
-        let comment = recording.body.find("data:").unwrap();
-        let rest = Recording::events("", "", &recording.body[comment..], 0);
+    for recording in all.iter_mut().filter(|recording| recording.body.starts_with(b":")) {
+        let body = String::from_utf8(recording.body.clone()).unwrap();
+        let comment = body.find("data:").unwrap();
+        let rest = Recording::events("", "", &body[comment..], 0);
         recording.first_event = comment + rest.first_event;
     }
     all
@@ -93,6 +107,11 @@ fn gateway(impair: &Impair, good: &Upstream, speaks: &str, lanes: usize) -> Gate
 
 fn good() -> Upstream {
     Upstream::start(|seen| match seen.json()["stream"].as_bool() {
+        Some(true) if seen.path.contains("/converse-stream") => {
+            let frames = [frames::event("messageStop", r#"{"good":1}"#), frames::event("metadata", "{}")];
+            let answer = Answer::new(200).header("content-type", "application/vnd.amazon.eventstream");
+            answer.step(Step::Send(frames.concat().into()))
+        }
         Some(true) if seen.path.contains("alt=sse") => {
             Answer::events(["data: {\"candidates\":[{\"finishReason\":\"good\"}]}\n\n"])
         }
@@ -135,7 +154,7 @@ async fn ask(url: String, lane: usize, stream: bool, what: &str) -> Got {
 /// What must be true of an answer of which `held` bytes of the body reached the gateway. `all`: the
 /// connection brought everything, its own end included.
 fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &Got) -> Result<&'static str, String> {
-    let body = recording.body.as_bytes();
+    let body = &recording.body;
     let text = String::from_utf8_lossy(&got.body);
     let fail =
         |why: &str| Err(format!("{why}; status {}, from {:?}, clean {}: {text}", got.status, got.provider, got.clean));
@@ -149,8 +168,9 @@ fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &
     if got.provider != "up" {
         return fail("a second attempt after the first byte");
     }
-    // Gemini's streams have no last word: where the connection tells of their end, it is believed.
-    let tells = recording.is_stream() && recording.speaks != "gemini";
+    // Gemini's streams have no last word, Bedrock's are framed twice: where the connection tells of
+    // their end, it is believed.
+    let tells = recording.is_events() && recording.speaks != "gemini";
     let whole = if tells || framing == Framing::Close { held >= recording.whole } else { all };
     if whole {
         return if got.clean && got.body == body[..held] {
@@ -163,6 +183,15 @@ fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &
         return fail("a cut answer ended cleanly");
     }
     let Some(behind) = got.body.strip_prefix(&body[..held]) else { return fail("other bytes than those that came") };
+    if recording.speaks == "bedrock" {
+        let between = frames::frames(&body[..held]).is_some();
+        let told = String::from_utf8_lossy(behind).contains("serviceUnavailableException");
+        return match (between, frames::frames(behind).map(|frames| frames.len())) {
+            (true, Some(1)) if told => Ok("exception"),
+            (false, Some(0)) => Ok("aborted"),
+            _ => fail("an exception belongs between two frames"),
+        };
+    }
     let event = String::from_utf8_lossy(behind);
     let told = event.ends_with("\n\n")
         && match recording.speaks {
@@ -172,7 +201,7 @@ fn judge(recording: &Recording, framing: Framing, held: usize, all: bool, got: &
             }
             _ => event.contains("\"error\"") && event.contains("upstream_"),
         };
-    match (recording.is_stream(), told) {
+    match (recording.is_events(), told) {
         (true, true) => Ok("error event"),
         (false, _) if framing != Framing::Length && takes_element(&body[..held]) => {
             let list = serde_json::from_slice::<serde_json::Value>(&got.body).unwrap_or_default();

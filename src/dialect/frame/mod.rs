@@ -2,4 +2,5 @@
 
 pub mod document;
 pub mod ending;
+pub mod eventstream;
 pub mod sse;

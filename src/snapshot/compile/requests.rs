@@ -13,13 +13,14 @@ use crate::provider::ProviderRow;
 use crate::snapshot::AllowedRequests;
 
 /// Every operation, so that it can be found by its name.
-const OPERATIONS: [Operation; 19] = [
+const OPERATIONS: [Operation; 20] = [
     Operation::ChatCompletion,
     Operation::TextCompletion,
     Operation::Responses,
     Operation::ResponsesItem,
     Operation::Embedding,
     Operation::CountTokens,
+    Operation::Invoke,
     Operation::Moderation,
     Operation::Rerank,
     Operation::ImageGeneration,

@@ -24,7 +24,7 @@ pub struct Recording {
     /// `base_provider_type` of those who answer so.
     pub speaks: &'static str,
     pub content_type: &'static str,
-    pub body: String,
+    pub body: Vec<u8>,
     /// In the body, where its first event ends.
     pub first_event: usize,
     /// In the body, from where on nothing is missing.
@@ -57,7 +57,7 @@ impl Recording {
         let ends = ["\n\n", "\r\n\r"].map(|end| body.find(end).map(|at| at + end.len()));
         let first_event = ends.into_iter().flatten().min().unwrap();
         let content_type = "text/event-stream";
-        Self { name, path, speaks: "openai", content_type, body: body.to_owned(), first_event, whole }
+        Self { name, path, speaks: "openai", content_type, body: body.into(), first_event, whole }
     }
 
     pub fn of(self, speaks: &'static str) -> Self {
@@ -67,11 +67,24 @@ impl Recording {
     pub fn json(name: &'static str, path: &'static str, body: &str) -> Self {
         let whole = body.trim_end().len();
         let content_type = "application/json";
-        Self { name, path, speaks: "openai", content_type, body: body.to_owned(), first_event: 1, whole }
+        Self { name, path, speaks: "openai", content_type, body: body.into(), first_event: 1, whole }
     }
 
-    pub fn is_stream(&self) -> bool {
+    /// An AWS event stream.
+    pub fn frames(name: &'static str, path: &'static str, frames: &[Vec<u8>]) -> Self {
+        let content_type = "application/vnd.amazon.eventstream";
+        let (body, first_event) = (frames.concat(), frames[0].len());
+        Self { name, path, speaks: "bedrock", content_type, whole: body.len(), body, first_event }
+    }
+
+    /// Whether it is made of server-sent events.
+    pub fn is_events(&self) -> bool {
         self.content_type == "text/event-stream"
+    }
+
+    /// Its path asks for a stream, or its caller has to.
+    pub fn is_stream(&self) -> bool {
+        self.content_type != "application/json"
     }
 
     /// The bytes of the answer.
@@ -79,12 +92,12 @@ impl Recording {
         let head = |framing: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: {}\r\n{framing}\r\n", self.content_type);
         match framing {
             Framing::Length => {
-                [head(&format!("content-length: {}\r\n", self.body.len())), self.body.clone()].concat().into()
+                [head(&format!("content-length: {}\r\n", self.body.len())).as_bytes(), &self.body].concat()
             }
-            Framing::Close => [head("connection: close\r\n"), self.body.clone()].concat().into(),
+            Framing::Close => [head("connection: close\r\n").as_bytes(), &self.body].concat(),
             Framing::Chunked(size) => {
                 let mut wire = head("transfer-encoding: chunked\r\n").into_bytes();
-                for piece in self.body.as_bytes().chunks(size) {
+                for piece in self.body.chunks(size) {
                     wire.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
                     wire.extend_from_slice(piece);
                     wire.extend_from_slice(b"\r\n");
@@ -102,7 +115,7 @@ impl Recording {
         let Some(mut left) = at.checked_sub(head) else { return 0 };
         let Framing::Chunked(size) = framing else { return left.min(self.body.len()) };
         let mut held = 0;
-        for piece in self.body.as_bytes().chunks(size) {
+        for piece in self.body.chunks(size) {
             let line = format!("{:x}\r\n", piece.len()).len();
             let Some(inside) = left.checked_sub(line) else { break };
             held += inside.min(piece.len());

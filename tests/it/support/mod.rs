@@ -5,6 +5,7 @@
 
 pub mod canaries;
 pub mod client;
+pub mod frames;
 pub mod gateway;
 pub mod impair;
 pub mod keys;

@@ -1,6 +1,6 @@
 """The gateways that the tests call: started by tests/it/sdk.rs, found in the environment.
 
-KEYWAY_TCP_URL       providers `openai`, `anthropic` and `gemini`, whose upstream is `keyway mock` over TCP
+KEYWAY_TCP_URL       a provider for each dialect, whose upstream is `keyway mock` over TCP
 KEYWAY_EMBEDDED_URL  provider `mock`, inside the gateway's process
 KEYWAY_PROJECT_URL   as TCP, behind projects; KEYWAY_PROJECT_KEY opens it
 KEYWAY_MOCK_URL      `keyway mock` itself, for what it saw
