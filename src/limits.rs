@@ -440,3 +440,22 @@ pub const MODEL_EDITS_MAX: usize = 256;
 pub const FRAME_HEADERS_BYTES_MAX: usize = 16 * 1024;
 /// A frame of an AWS event stream: payload and headers as the format has them at most.
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024 + 128 * 1024 + 16;
+// --- Proxies, HTTP/2 and bounded connections to upstreams ----------------------------------------
+
+/// Name or password at a proxy: SOCKS has one byte for its length.
+pub const PROXY_LOGIN_BYTES_MAX: usize = 255;
+/// Head of a proxy's answer to CONNECT.
+pub const PROXY_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Requests at a time on one HTTP/2 connection to an upstream; the next one dials another. Servers allow
+/// 100 or more.
+pub const MUX_STREAMS_MAX: usize = 100;
+/// What an HTTP/2 upstream may send ahead of a caller who does not read: per request, per connection.
+pub const MUX_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+pub const MUX_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What waits of one request's body to be written.
+pub const MUX_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// A shared connection is asked whether it is alive this often, and given up when it does not answer.
+pub const MUX_PING_INTERVAL: Duration = Duration::from_secs(15);
+pub const MUX_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Looks for an idle connection of another worker to close, before a bounded dial is given up.
+pub const EVICTIONS_MAX: usize = 64;

@@ -50,6 +50,9 @@ const NAME: Shape = Shape::Secret(Role::Name);
 /// Where the old generation kept its aliases.
 pub const DEPLOYMENTS: &str = "deployments";
 
+/// Beside an address that an API named; no API takes it off.
+const PUBLIC_MARK: &str = "public_address_only";
+
 const AZURE: Record = Record {
     members: &[
         ("endpoint", ADDRESS),
@@ -118,7 +121,7 @@ pub const KEY: Record = Record {
         ("enabled", "true"),
         ("use_for_batch_api", "false"),
     ],
-    kept: &["replicate_key_config"],
+    kept: &["replicate_key_config", PUBLIC_MARK],
 };
 
 const NETWORK: Record = Record {
@@ -129,10 +132,12 @@ const NETWORK: Record = Record {
         ("allow_private_network", "false"),
         ("max_retries", "0"),
     ],
+    kept: &[PUBLIC_MARK],
     ..EMPTY
 };
 const PROXY: Record = Record {
     members: &[("url", ADDRESS), ("username", CREDENTIAL), ("password", CREDENTIAL), ("ca_cert_pem", NAME)],
+    kept: &[PUBLIC_MARK],
     ..EMPTY
 };
 

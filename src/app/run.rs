@@ -37,7 +37,7 @@ use crate::state::{Place, State, StateThread};
 use crate::store::{Command, StartError, Store, Writer, WriterOptions, make_state_dir};
 use crate::telemetry::{Log, LogHandle, LogOptions, Meters, Recorder};
 use crate::ticks::Ticks;
-use crate::upstream::{InProcess, Tls, Upstream};
+use crate::upstream::{Caps, InProcess, Tls, Upstream};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -126,6 +126,7 @@ struct Shared {
     drain: Drain,
     embedded: Arc<dyn InProcess>,
     identity: Identity,
+    caps: Caps,
     learnt: ModelsListed,
     process: u32,
 }
@@ -157,7 +158,7 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     let draining = Arc::new(AtomicBool::new(false));
     let (shared, asks) = shared(&store, remembered, clock, log, count, &draining, &commands, &random);
     let machine = Arc::new(Machine::new(clock, FingerprintKey::new(random)));
-    let keeper = Keeper::new(asks, Upstream::new(Tls::new(), Arc::clone(&shared.embedded)), machine);
+    let keeper = Keeper::new(asks, Upstream::new(Tls::new(), Arc::clone(&shared.embedded), Caps::default()), machine);
     let drain = shared.drain.clone();
     let (ended_tx, ended) = mpsc::channel(count);
     let mut workers = Vec::with_capacity(count);
@@ -240,6 +241,7 @@ fn shared(
         drain: Drain::new(),
         embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
         identity,
+        caps: Caps::default(),
         learnt,
         process,
     };
@@ -274,7 +276,7 @@ fn spawn(
     ended: mpsc::Sender<()>,
 ) -> Result<thread::JoinHandle<server::Drained>, Failure> {
     let proxy = Arc::new(Proxy {
-        upstream: Upstream::new(Tls::new(), Arc::clone(&shared.embedded)),
+        upstream: Upstream::new(Tls::new(), Arc::clone(&shared.embedded), shared.caps.clone()),
         dice: Mutex::new(Dice::new(u64::from(shared.process) << 16 | index as u64)),
         clock: shared.clock,
         recorder: Recorder::new(&shared.log, &shared.meters, index),

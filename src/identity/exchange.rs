@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::provider::BaseUrl;
 use crate::secret::Secret;
-use crate::snapshot::{Timeouts, Transport};
+use crate::snapshot::{Reach, Timeouts, Transport, Wire};
 use crate::upstream::{Upstream, UpstreamBody};
 
 /// Kept between two calls only as long as a flight of several takes.
@@ -83,6 +83,7 @@ impl Issuer {
             .update(authority.as_str().as_bytes());
         let mut number = [0; 8];
         hasher.finalize_xof().fill(&mut number);
+        let reach = if self.metadata { Reach::Metadata } else { Reach::Anywhere };
         Transport {
             id: TransportId(u64::from_le_bytes(number)),
             scheme,
@@ -93,7 +94,7 @@ impl Issuer {
             skip_verify: false,
             keep_alive: KEEP_ALIVE,
             in_process: false,
-            metadata: self.metadata,
+            wire: Wire { reach, ..Wire::default() },
         }
     }
 
@@ -292,7 +293,7 @@ mod tests {
         ] {
             assert_eq!(Issuer::public(url).is_ok(), public, "{url}");
         }
-        assert!(Issuer::metadata("http://169.254.169.254").unwrap().transport().metadata);
+        assert_eq!(Issuer::metadata("http://169.254.169.254").unwrap().transport().wire.reach, Reach::Metadata);
         assert_ne!(
             Issuer::metadata("http://127.0.0.1").unwrap().transport().id,
             Issuer::public("http://127.0.0.1").unwrap().transport().id

@@ -114,6 +114,7 @@ fn provider(written: &str, at: &At<'_>, generation: Generation, findings: &mut F
             "concurrency_and_buffer_size" => findings.dropped(&at, reasons::of(reasons::PROVIDER, member)),
             "proxy_config"
                 if at.get("type").and_then(|it| it.text()).is_none_or(|kind| matches!(kind, "" | "none")) => {}
+            "proxy_config" if at.is_object() => out.set(member, network::proxy(&at, findings)),
             _ if at.is_empty() || at.flag() == Some(false) => {}
             _ if ProviderFile::MEMBERS.contains(&member) => out.set(member, secrets_in(&at, findings)),
             _ => findings.dropped(&at, reasons::of(reasons::PROVIDER, member)),

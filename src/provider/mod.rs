@@ -8,6 +8,8 @@ mod catalog;
 pub mod credential;
 pub mod fault;
 pub mod place;
+mod proxy_url;
+mod reach;
 pub mod retry_after;
 pub mod sigv4;
 pub mod url;
@@ -15,6 +17,8 @@ pub mod url;
 pub use auth::UpstreamAuth;
 pub use fault::{classify, error_code};
 pub use place::{Place, Spot};
+pub use proxy_url::{ProxyUrl, is_exempt};
+pub use reach::{AddressPlace, is_never_dialled, place_of_address};
 pub use retry_after::{retry_after, retry_after_header};
 pub use url::{BaseUrl, path_and_query};
 

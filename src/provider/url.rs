@@ -72,7 +72,7 @@ impl BaseUrl {
 }
 
 /// Lower-case host without brackets, and the port if one is written.
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
+pub(super) fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     const BAD_HOST: &str = "has a host that is not one";
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or(BAD_HOST)?;

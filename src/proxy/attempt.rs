@@ -392,6 +392,11 @@ fn send_error(error: SendError) -> GatewayError {
             let refusal = GatewayError::gateway(Kind::Overloaded, "overloaded", message);
             return GatewayError { source: error.source, ..refusal.retry_after(OVERLOAD_RETRY_AFTER) };
         }
+        SendFault::Saturated => {
+            let message = "every connection that max_conns_per_host admits stayed in use";
+            let refusal = GatewayError::gateway(Kind::Overloaded, "upstream_saturated", message);
+            return GatewayError { source: error.source, ..refusal.retry_after(OVERLOAD_RETRY_AFTER) };
+        }
         SendFault::RequestBody => {
             let refusal = GatewayError::caller(Kind::BadRequest, BODY_BROKEN, "the request body broke off");
             return GatewayError { sent: error.sent, source: error.source, ..refusal };

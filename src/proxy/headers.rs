@@ -20,6 +20,8 @@ pub const X_KEYWAY_MODEL: HeaderName = HeaderName::from_static("x-keyway-model")
 pub const X_KEYWAY_GENERATION: HeaderName = HeaderName::from_static("x-keyway-generation");
 pub const X_KEYWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-keyway-attempts");
 
+static ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
 /// What the body of the upstream request is, as far as its head must say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
@@ -43,6 +45,9 @@ pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> He
     if ready.auth.header_name() != Some(&header::AUTHORIZATION) {
         head.remove(header::AUTHORIZATION);
     }
+    if !ready.betas.is_empty() {
+        hold_back_betas(&mut head, &ready.betas);
+    }
     for (name, value) in &ready.extra_headers {
         head.insert(name.clone(), value.clone());
     }
@@ -54,6 +59,21 @@ pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> He
 pub fn complete(head: &mut HeaderMap, dialect: Dialect) {
     if let Some((name, value)) = dialect.default_header() {
         head.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// Features that the operator holds back are taken out of the list that the caller sent.
+fn hold_back_betas(head: &mut HeaderMap, betas: &[(Box<str>, bool)]) {
+    let travels = |feature: &str| {
+        let rule = betas.iter().find(|(beginning, _)| feature.starts_with(&**beginning));
+        rule.is_none_or(|(_, travels)| *travels)
+    };
+    let lines = head.get_all(&ANTHROPIC_BETA).iter().filter_map(|line| line.to_str().ok());
+    let features = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let kept = features.filter(|feature| !feature.is_empty() && travels(feature)).collect::<Vec<_>>().join(",");
+    head.remove(&ANTHROPIC_BETA);
+    if let Some(value) = HeaderValue::from_str(&kept).ok().filter(|value| !value.is_empty()) {
+        head.insert(ANTHROPIC_BETA.clone(), value);
     }
 }
 
@@ -241,6 +261,25 @@ mod tests {
             assert!(!comes_back(name, false), "{name}");
         }
         assert!(comes_back("location", true));
+    }
+
+    #[test]
+    fn betas_are_held_back_by_their_beginnings() {
+        let rules: [(Box<str>, bool); 3] =
+            [("computer-use-2025".into(), true), ("computer-use".into(), false), ("x".into(), false)];
+        for (sent, travels) in [
+            (&["a-1,computer-use-2024, computer-use-2025-01"][..], Some("a-1,computer-use-2025-01")),
+            (&["x-1", " b-2 ,"], Some("b-2")),
+            (&["x-1,x"], None),
+            (&[], None),
+        ] {
+            let mut head = HeaderMap::new();
+            for line in sent {
+                head.append(&ANTHROPIC_BETA, HeaderValue::from_static(line));
+            }
+            hold_back_betas(&mut head, &rules);
+            assert_eq!(head.get(&ANTHROPIC_BETA).map(|value| value.to_str().unwrap()), travels, "{sent:?}");
+        }
     }
 
     #[test]

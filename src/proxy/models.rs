@@ -251,7 +251,7 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
 fn fault(what: SendFault) -> ListFault {
     match what {
         SendFault::Connect | SendFault::NoDescriptor => ListFault::Unreachable,
-        SendFault::ConnectTimeout | SendFault::FirstByteTimeout => ListFault::Timeout,
+        SendFault::ConnectTimeout | SendFault::FirstByteTimeout | SendFault::Saturated => ListFault::Timeout,
         SendFault::RequestBody | SendFault::Broken => ListFault::Unexpected,
     }
 }

@@ -63,7 +63,7 @@ mod tests {
     use crate::snapshot::Transport;
     use crate::snapshot::fixture::key;
     use crate::telemetry::{Log, LogOptions, Meters, Recorder};
-    use crate::upstream::{InProcess, Tls, Upstream};
+    use crate::upstream::{Caps, InProcess, Tls, Upstream};
 
     struct Nowhere;
 
@@ -75,7 +75,7 @@ mod tests {
 
     fn proxy(log: &Log) -> Proxy {
         Proxy {
-            upstream: Upstream::new(Tls::new(), Arc::new(Nowhere)),
+            upstream: Upstream::new(Tls::new(), Arc::new(Nowhere), Caps::default()),
             dice: Mutex::new(Dice::new(1)),
             clock: Clock::starting_now(),
             recorder: Recorder::new(&log.handle(), &Meters::new(1, SystemTime::UNIX_EPOCH), 0),
@@ -100,7 +100,7 @@ mod tests {
             skip_verify: false,
             keep_alive: Duration::from_secs(30),
             in_process: false,
-            metadata: false,
+            wire: crate::snapshot::Wire::default(),
         });
         key
     }

@@ -271,9 +271,9 @@ fn resolved_elsewhere(then: &Key, now: &Key) -> Option<&'static str> {
     let (from, to) = (&then.transport, &now.transport);
     let address = (&from.scheme, &from.authority, from.in_process) == (&to.scheme, &to.authority, to.in_process);
     let paths = (&then.base_path, &then.root_path) == (&now.base_path, &now.root_path);
-    [(address && paths, BASE_URL), (from.ca_pem == to.ca_pem, CA), (from.skip_verify == to.skip_verify, SKIP_VERIFY)]
-        .into_iter()
-        .find_map(|(is_same, field)| (!is_same).then_some(field))
+    let proxy = from.wire.proxy == to.wire.proxy;
+    let trust = [(from.ca_pem == to.ca_pem, CA), (from.skip_verify == to.skip_verify, SKIP_VERIFY), (proxy, PROXY)];
+    [(address && paths, BASE_URL)].into_iter().chain(trust).find_map(|(is_same, field)| (!is_same).then_some(field))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub fn key(name: &str) -> Key {
         skip_verify: false,
         keep_alive: Duration::from_secs(30),
         in_process: false,
-        metadata: false,
+        wire: Wire::default(),
     };
     let ready = Ready {
         transport: Arc::new(transport),
@@ -42,6 +42,7 @@ pub fn key(name: &str) -> Key {
         auth: UpstreamAuth::None,
         extra_headers: Vec::new(),
         only_model: None,
+        betas: Arc::default(),
     };
     Key {
         id: KeyId::new(format!("id-{name}")),

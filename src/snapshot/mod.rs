@@ -9,16 +9,19 @@ pub mod diff;
 #[cfg(test)]
 pub mod fixture;
 pub mod index;
+pub mod public_mark;
 pub mod reference_rule;
 pub mod resolve;
 pub mod route_rule;
 mod secret_fields;
+mod wire;
 
 pub use compile::{CompileInput, compile, load, plaintext_literals, sealable_literals};
 pub use diff::{Change, ChangeKind, diff};
 pub use reference_rule::may_refer;
 pub use resolve::{DryRun, Resolve, Unresolved};
 pub use secret_fields::secret_fields;
+pub use wire::{ProxyKind, ProxyServer, Reach, Wire};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -168,6 +171,8 @@ pub struct Ready {
     pub extra_headers: Vec<(HeaderName, HeaderValue)>,
     /// Only this model is served (`vllm_key_config.model_name`), folded.
     pub only_model: Option<Box<str>>,
+    /// `beta_header_overrides`: beginnings of values of Anthropic's beta header, and whether they travel.
+    pub betas: Arc<[(Box<str>, bool)]>,
 }
 
 /// Why a key cannot be used, without its value (CONTRACT 2.3 `status`).
@@ -203,8 +208,7 @@ pub struct Transport {
     pub keep_alive: Duration,
     /// Served inside the process: the app's in-memory upstream.
     pub in_process: bool,
-    /// The metadata service of this machine: the one place that may be link-local. No config makes one.
-    pub metadata: bool,
+    pub wire: Wire,
 }
 
 /// Whitelist and blacklist; deny wins, names are folded, `provider/`-less.

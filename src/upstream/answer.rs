@@ -1,6 +1,6 @@
 //! The answer of an upstream, while it arrives.
 //!
-//! [`AnswerBody`] drives the connection that it reads from. At its end the connection goes back to
+//! [`AnswerBody`] drives the connection that it reads from, unless that is shared. At its end the connection goes back to
 //! the pool by itself, provided that the request body was taken whole; dropped earlier, it closes
 //! the connection, which is how an upstream learns that the caller has left. Nothing is buffered:
 //! a consumer who stops polling stops the upstream.
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::link::Late;
+use super::mux::Riding;
 use super::pool::Lease;
 
 /// What an upstream answered.
@@ -60,8 +61,7 @@ impl std::error::Error for AnswerFault {
 
 pub struct AnswerBody {
     incoming: Incoming,
-    /// `None` once the connection has gone back to the pool or was closed.
-    lease: Option<Lease>,
+    carrier: Carrier,
     /// Longest silence once the body has begun.
     gap: Duration,
     /// First the deadline for the first byte, then moved on by each frame.
@@ -69,9 +69,46 @@ pub struct AnswerBody {
     begun: bool,
 }
 
+/// A frame, or the end.
+type Arrived = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// What brings the rest of an answer.
+pub(super) enum Carrier {
+    /// A connection of the answer's own.
+    Lease(Lease),
+    /// A stream of a shared one.
+    Riding(Riding),
+    /// Gone back to the pool, or closed.
+    Gone,
+}
+
+impl Carrier {
+    /// A frame, the end, or `Late`.
+    fn poll(
+        &mut self,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+        deadline: Instant,
+    ) -> Poll<Result<Arrived, Late>> {
+        match self {
+            Self::Lease(lease) => lease.link.poll_with(cx, deadline, |cx| Pin::new(&mut *incoming).poll_frame(cx)),
+            Self::Riding(riding) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+                Poll::Pending if riding.is_late(cx, deadline) => Poll::Ready(Err(Late)),
+                Poll::Pending => Poll::Pending,
+            },
+            Self::Gone => Poll::Ready(Ok(None)),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone)
+    }
+}
+
 impl AnswerBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, gap: Duration, first_byte: Instant) -> Self {
-        let mut body = Self { incoming, lease: Some(lease), gap, deadline: first_byte, begun: false };
+    pub(super) fn new(incoming: Incoming, carrier: Carrier, gap: Duration, first_byte: Instant) -> Self {
+        let mut body = Self { incoming, carrier, gap, deadline: first_byte, begun: false };
         body.release_at_end();
         body
     }
@@ -83,7 +120,7 @@ impl AnswerBody {
     }
 
     fn release(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        if let Carrier::Lease(lease) = std::mem::replace(&mut self.carrier, Carrier::Gone) {
             lease.finish();
         }
     }
@@ -95,14 +132,10 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         let body = self.get_mut();
-        let Some(lease) = &mut body.lease else {
-            return Poll::Ready(None);
-        };
-        let incoming = &mut body.incoming;
-        match ready!(lease.link.poll_with(cx, body.deadline, |cx| Pin::new(&mut *incoming).poll_frame(cx))) {
+        match ready!(body.carrier.poll(&mut body.incoming, cx, body.deadline)) {
             Ok(Some(Ok(frame))) => {
                 body.release_at_end();
-                if body.lease.is_some() {
+                if !body.carrier.is_gone() {
                     body.deadline = Instant::now() + body.gap;
                     body.begun = true;
                 }
@@ -113,11 +146,11 @@ impl Body for AnswerBody {
                 Poll::Ready(None)
             }
             Ok(Some(Err(error))) => {
-                body.lease = None;
+                body.carrier = Carrier::Gone;
                 Poll::Ready(Some(Err(AnswerFault::Broken(error))))
             }
             Err(Late) => {
-                body.lease = None;
+                body.carrier = Carrier::Gone;
                 let fault = if body.begun { AnswerFault::IdleTimeout } else { AnswerFault::FirstByteTimeout };
                 Poll::Ready(Some(Err(fault)))
             }
@@ -135,6 +168,6 @@ impl Body for AnswerBody {
 
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerBody").field("begun", &self.begun).field("open", &self.lease.is_some()).finish()
+        f.debug_struct("AnswerBody").field("begun", &self.begun).field("open", &!self.carrier.is_gone()).finish()
     }
 }

@@ -1,28 +1,33 @@
-//! A new connection to an upstream: name, address, TCP, TLS.
+//! A new connection to an upstream: name, address, TCP, proxy, TLS.
 //!
-//! Link-local addresses are refused after resolution, whatever the name looked like: they are where
-//! clouds keep the credentials of the machine, which identity/ alone asks for. Redirects are not known
-//! here at all.
+//! Where an API named the place, every address that it leads to is judged here, at the moment when it
+//! is dialled: a name that leads somewhere else the second time leads nowhere. Link-local addresses are
+//! refused after resolution, whatever the name looked like: they are where clouds keep the credentials
+//! of the machine, which identity/ alone asks for. Redirects are not known here at all.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::InProcess;
 use super::io::Io;
+use super::names::Names;
 use super::pool::Home;
-use super::tls::{Tls, server_name};
+use super::tls::{ALPN_HTTP2, Tls, server_name};
+use super::tunnel::{self, Target};
 use crate::error::BoxError;
-use crate::limits::{CONNECT_TRY_MIN, DNS_ENTRIES_MAX, DNS_TTL, TCP_KEEPALIVE};
-use crate::snapshot::Transport;
+use crate::limits::{CONNECT_TRY_MIN, TCP_KEEPALIVE};
+use crate::provider::{AddressPlace, is_never_dialled, place_of_address};
+use crate::snapshot::{ProxyServer, Reach, Transport};
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -45,7 +50,11 @@ struct Refused(IpAddr);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is a link-local address and never dialled", self.0)
+        if is_never_dialled(self.0) {
+            write!(f, "{} is a link-local or metadata address and never dialled", self.0)
+        } else {
+            write!(f, "{} is not public, and an API named the place (management.allowed_origins)", self.0)
+        }
     }
 }
 
@@ -59,8 +68,8 @@ pub struct Dialler {
 }
 
 impl Dialler {
-    pub fn new(tls: Tls, in_process: Arc<dyn InProcess>) -> Self {
-        Self { tls, in_process, names: Names::default() }
+    pub fn new(tls: Tls, in_process: Arc<dyn InProcess>, names: Names) -> Self {
+        Self { tls, in_process, names }
     }
 
     /// A byte stream to `transport` within `bound`, TLS handshake included.
@@ -75,40 +84,126 @@ impl Dialler {
     }
 
     async fn connect(&self, transport: &Transport, home: &Home, until: Instant) -> Result<Io, DialError> {
-        let addresses = self.names.resolve(&transport.host, transport.port).await?;
-        let stream = match first_of(&addresses, transport, until).await {
-            Ok(stream) => stream,
-            Err(error @ DialError::NoDescriptor) => return Err(error),
+        let Some(proxy) = transport.wire.proxy.as_deref() else {
+            let stream = self.tcp(&transport.host, transport.port, transport.wire.reach, until).await?;
+            return if is_https(transport) {
+                Ok(Io::Tls(Box::new(TokioIo::new(self.secured(transport, home, stream).await?))))
+            } else {
+                Ok(Io::Tcp(TokioIo::new(stream)))
+            };
+        };
+        let mut stream = self.tcp(&proxy.host, proxy.port, proxy.reach, until).await?;
+        let target = self.target(transport).await?;
+        if !proxy.tls {
+            if home.through_proxy.is_none() {
+                tunnel::open(&mut stream, proxy, target).await?;
+            }
+            return if is_https(transport) {
+                Ok(Io::Tls(Box::new(TokioIo::new(self.secured(transport, home, stream).await?))))
+            } else {
+                Ok(Io::Tcp(TokioIo::new(stream)))
+            };
+        }
+        let mut stream = self.as_far_as(proxy, home, stream).await?;
+        if home.through_proxy.is_none() {
+            tunnel::open(&mut stream, proxy, target).await?;
+        }
+        if is_https(transport) {
+            Ok(Io::TlsInTls(Box::new(TokioIo::new(self.secured(transport, home, stream).await?))))
+        } else {
+            Ok(Io::Tls(Box::new(TokioIo::new(stream))))
+        }
+    }
+
+    async fn tcp(&self, host: &str, port: u16, reach: Reach, until: Instant) -> Result<TcpStream, DialError> {
+        let addresses = self.names.resolve(host, port).await?;
+        match first_of(&addresses, reach, until).await {
+            Ok(stream) => Ok(stream),
+            Err(error @ DialError::NoDescriptor) => Err(error),
             Err(error) => {
                 // The name may have moved; the next dial asks anew.
-                self.names.forget(&transport.host, transport.port);
-                return Err(error);
+                self.names.forget(host, port);
+                Err(error)
             }
-        };
-        if transport.scheme != http::uri::Scheme::HTTPS {
-            return Ok(Io::Tcp(TokioIo::new(stream)));
         }
+    }
+
+    /// What a proxy is asked for. Where the address has to be judged it is looked up here and given to
+    /// the proxy as such, so that what was judged is what is dialled.
+    async fn target<'t>(&self, transport: &'t Transport) -> Result<Target<'t>, DialError> {
+        let (host, port) = (&*transport.host, transport.port);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return if is_refused(ip, transport.wire.reach) {
+                Err(Refused(ip).into())
+            } else {
+                Ok(Target::Address(ip, port))
+            };
+        }
+        if transport.wire.reach != Reach::Public {
+            return Ok(Target::Name(host, port));
+        }
+        let addresses = self.names.resolve(host, port).await?;
+        match addresses.iter().map(SocketAddr::ip).find(|ip| !is_refused(*ip, Reach::Public)) {
+            Some(ip) => Ok(Target::Address(ip, port)),
+            None => {
+                self.names.forget(host, port);
+                let refused = addresses.first().map(|address| Refused(address.ip()).into());
+                Err(refused.unwrap_or_else(|| "the name has no address".into()))
+            }
+        }
+    }
+
+    /// TLS with the upstream itself, over whatever leads there.
+    async fn secured<S>(&self, transport: &Transport, home: &Home, stream: S) -> Result<TlsStream<S>, DialError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let config = match home.tls.get() {
             Some(config) => Arc::clone(config),
             None => {
-                let config = self.tls.config(transport).await.map_err(DialError::Failed)?;
+                let config = self.tls.config(transport.into()).await.map_err(DialError::Failed)?;
                 Arc::clone(home.tls.get_or_init(|| config))
             }
         };
         let name = server_name(&transport.host).map_err(DialError::Failed)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
-        Ok(Io::Tls(Box::new(TokioIo::new(stream))))
+        if transport.wire.http2 && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
+            return Err("the upstream does not speak HTTP/2 (network_config.enforce_http2)".into());
+        }
+        Ok(stream)
     }
+
+    /// TLS with a proxy.
+    async fn as_far_as(
+        &self,
+        proxy: &ProxyServer,
+        home: &Home,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        let config = match home.proxy_tls.get() {
+            Some(config) => Arc::clone(config),
+            None => {
+                let config = self.tls.config(proxy.into()).await.map_err(DialError::Failed)?;
+                Arc::clone(home.proxy_tls.get_or_init(|| config))
+            }
+        };
+        let name = server_name(&proxy.host).map_err(DialError::Failed)?;
+        Ok(TlsConnector::from(config).connect(name, stream).await?)
+    }
+}
+
+fn is_https(transport: &Transport) -> bool {
+    transport.scheme == http::uri::Scheme::HTTPS
 }
 
 /// Tries the addresses in the resolver's order; each but the last gets its share of the time left,
 /// so that one that swallows packets does not take it all.
-async fn first_of(addresses: &[SocketAddr], transport: &Transport, until: Instant) -> Result<TcpStream, DialError> {
+async fn first_of(addresses: &[SocketAddr], reach: Reach, until: Instant) -> Result<TcpStream, DialError> {
     let mut last = DialError::Failed("the name has no address".into());
     for (index, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = (until.saturating_duration_since(Instant::now()) / left).max(CONNECT_TRY_MIN);
-        if is_refused(address.ip()) && !transport.metadata {
+        if is_refused(address.ip(), reach) {
             last = Refused(address.ip()).into();
             continue;
         }
@@ -133,57 +228,11 @@ fn lacks_descriptor(error: &std::io::Error) -> bool {
     [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|errno| code == Some(errno.raw_os_error()))
 }
 
-fn is_refused(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || is_metadata(&v6),
-    }
-}
-
-/// The IPv6 address of AWS' instance metadata, which is unique-local by its bits.
-fn is_metadata(ip: &Ipv6Addr) -> bool {
-    ip.segments() == [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254]
-}
-
-struct Known {
-    addresses: Arc<[SocketAddr]>,
-    until: Instant,
-}
-
-/// Answers of the system's resolver, believed for a while.
-#[derive(Default)]
-struct Names {
-    known: Mutex<HashMap<(Box<str>, u16), Known>>,
-}
-
-impl Names {
-    async fn resolve(&self, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, DialError> {
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        if let Ok(ip) = bare.parse::<IpAddr>() {
-            return Ok(Arc::new([SocketAddr::new(ip, port)]));
-        }
-        let key = (Box::from(bare), port);
-        let now = Instant::now();
-        if let Some(known) = self.known().get(&key)
-            && now < known.until
-        {
-            return Ok(Arc::clone(&known.addresses));
-        }
-        let addresses: Arc<[SocketAddr]> = tokio::net::lookup_host((bare, port)).await?.collect();
-        let mut known = self.known();
-        if known.len() >= DNS_ENTRIES_MAX {
-            known.clear();
-        }
-        known.insert(key, Known { addresses: Arc::clone(&addresses), until: now + DNS_TTL });
-        Ok(addresses)
-    }
-
-    fn forget(&self, host: &str, port: u16) {
-        self.known().remove(&(Box::from(host), port));
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<(Box<str>, u16), Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+fn is_refused(ip: IpAddr, reach: Reach) -> bool {
+    match reach {
+        Reach::Metadata => false,
+        Reach::Anywhere => is_never_dialled(ip),
+        Reach::Public => place_of_address(ip) != AddressPlace::Public,
     }
 }
 
@@ -193,46 +242,34 @@ mod tests {
 
     #[test]
     fn refused_addresses() {
-        for (ip, refused) in [
-            ("127.0.0.1", false),
-            ("10.0.0.1", false),
-            ("8.8.8.8", false),
-            ("::1", false),
-            ("fd00::1", false),
-            ("169.254.169.254", true),
-            ("169.254.0.1", true),
-            ("::ffff:169.254.169.254", true),
-            ("fe80::1", true),
-            ("fd00:ec2::254", true),
+        for (ip, anywhere, public) in [
+            ("8.8.8.8", true, true),
+            ("2606:4700::1111", true, true),
+            ("64:ff9b::808:808", true, true),
+            ("127.0.0.1", true, false),
+            ("0.0.0.0", true, false),
+            ("10.0.0.1", true, false),
+            ("100.64.0.1", true, false),
+            ("192.168.1.1", true, false),
+            ("::1", true, false),
+            ("::", true, false),
+            ("fd00::1", true, false),
+            ("::ffff:10.0.0.1", true, false),
+            ("64:ff9b::a00:1", true, false),
+            ("64:ff9b:1::808:808", true, false),
+            ("2002:a00:1::1", true, false),
+            ("2001::1", true, false),
+            ("169.254.169.254", false, false),
+            ("169.254.0.1", false, false),
+            ("::ffff:169.254.169.254", false, false),
+            ("64:ff9b::a9fe:a9fe", false, false),
+            ("2002:a9fe:a9fe::1", false, false),
+            ("100.100.100.200", false, false),
+            ("fe80::1", false, false),
+            ("fd00:ec2::254", false, false),
         ] {
-            assert_eq!(is_refused(ip.parse().unwrap()), refused, "{ip}");
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!((!is_refused(ip, Reach::Anywhere), !is_refused(ip, Reach::Public)), (anywhere, public), "{ip}");
         }
-    }
-
-    #[tokio::test]
-    async fn names_are_remembered_and_forgotten() {
-        let names = Names::default();
-        assert_eq!(&names.resolve("[::1]", 5).await.unwrap()[..], &["[::1]:5".parse().unwrap()]);
-        assert!(names.known().is_empty(), "literals need no memory");
-        let first = names.resolve("localhost", 1).await.unwrap();
-        let second = names.resolve("localhost", 1).await.unwrap();
-        assert!(Arc::ptr_eq(&first, &second));
-        names.forget("localhost", 1);
-        assert!(names.known().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_name_that_moved_is_followed() {
-        let names = Names::default();
-        let first = names.resolve("localhost", 1).await.unwrap();
-        tokio::time::advance(DNS_TTL - Duration::from_secs(1)).await;
-        assert!(Arc::ptr_eq(&first, &names.resolve("localhost", 1).await.unwrap()));
-        // As if it had meant another machine.
-        let old: Arc<[SocketAddr]> = Arc::new(["127.9.9.9:1".parse().unwrap()]);
-        let until = names.known().values().next().unwrap().until;
-        names.known().insert((Box::from("localhost"), 1), Known { addresses: old, until });
-        tokio::time::advance(Duration::from_secs(2)).await;
-        let now = names.resolve("localhost", 1).await.unwrap();
-        assert!(now.iter().all(|address| address.ip().is_loopback() && address.to_string() != "127.9.9.9:1"));
     }
 }

@@ -16,6 +16,8 @@ use tokio_rustls::client::TlsStream;
 pub enum Io {
     Tcp(TokioIo<TcpStream>),
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    /// Inside the TLS of a proxy.
+    TlsInTls(Box<TokioIo<TlsStream<TlsStream<TcpStream>>>>),
     /// Served inside the process.
     Memory(TokioIo<DuplexStream>),
 }
@@ -25,6 +27,7 @@ macro_rules! each {
         match $self.get_mut() {
             Io::Tcp($io) => $call,
             Io::Tls($io) => $call,
+            Io::TlsInTls($io) => $call,
             Io::Memory($io) => $call,
         }
     };
@@ -49,6 +52,7 @@ impl Write for Io {
         match self {
             Io::Tcp(io) => io.is_write_vectored(),
             Io::Tls(io) => io.is_write_vectored(),
+            Io::TlsInTls(io) => io.is_write_vectored(),
             Io::Memory(io) => io.is_write_vectored(),
         }
     }

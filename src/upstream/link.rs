@@ -18,6 +18,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::UpstreamBody;
+use super::cap::Live;
 use super::gate::Gate;
 use super::io::Io;
 use crate::limits::{LINK_ROUNDS_MAX, UPSTREAM_BUFFER_BYTES_MAX, UPSTREAM_HEAD_BYTES_MAX};
@@ -49,18 +50,21 @@ pub struct Link {
     timer: Option<Pin<Box<Sleep>>>,
     pub born: Instant,
     pub idle_since: Instant,
+    /// Its place among the connections of a bounded transport.
+    _place: Option<Live>,
 }
 
 impl Link {
     /// Makes an HTTP/1.1 connection of a byte stream. Nothing is sent yet.
-    pub async fn over(io: Io) -> Result<Box<Self>, hyper::Error> {
+    pub async fn over(io: Io, place: Option<Live>) -> Result<Box<Self>, hyper::Error> {
         let mut builder = http1::Builder::new();
         builder.max_header_size(UPSTREAM_HEAD_BYTES_MAX).max_buf_size(UPSTREAM_BUFFER_BYTES_MAX);
         let (sender, driver) = builder.handshake(io).await?;
         let gate = Arc::new(Gate::default());
         let waker = Waker::from(Arc::clone(&gate));
         let now = Instant::now();
-        Ok(Box::new(Self { sender, driver: Some(driver), gate, waker, timer: None, born: now, idle_since: now }))
+        let driver = Some(driver);
+        Ok(Box::new(Self { sender, driver, gate, waker, timer: None, born: now, idle_since: now, _place: place }))
     }
 
     /// Sends `request` and waits for the head of its answer until `deadline`.

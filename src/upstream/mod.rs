@@ -7,31 +7,43 @@
 
 mod answer;
 mod body;
+mod cap;
 mod dial;
 mod gate;
 mod io;
 mod link;
+mod mux;
+mod names;
 mod pool;
 mod tls;
+mod tunnel;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
-use http::{Request, StatusCode, header};
+use http::uri::{PathAndQuery, Uri};
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::io::DuplexStream;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use answer::{Answer, AnswerBody, AnswerFault};
 pub use body::UpstreamBody;
+pub use cap::Caps;
 pub use tls::Tls;
 
 use crate::error::{BoxError, Sent};
 use crate::limits::POOL_SWEEP_INTERVAL;
 use crate::snapshot::{Timeouts, Transport};
+use answer::Carrier;
+use cap::Live;
 use dial::{DialError, Dialler};
+use io::Io;
 use link::{Link, Unanswered};
-use pool::{Home, Lease, Pool};
+use mux::{Mux, Ride, Riding, Tasks};
+use names::Names;
+use pool::{Home, Lease, Pool, Saturated};
 
 /// Upstreams that live inside the process.
 pub trait InProcess: Send + Sync {
@@ -48,6 +60,8 @@ pub enum SendFault {
     ConnectTimeout,
     /// Connected and sent, but the answer did not begin in time.
     FirstByteTimeout,
+    /// All connections that `max_conns_per_host` admits stayed in use.
+    Saturated,
     /// The process has no descriptor left: nothing is wrong with the upstream.
     NoDescriptor,
     /// The request body could not be read from the caller; `source` says why.
@@ -71,6 +85,7 @@ impl fmt::Display for SendError {
             SendFault::Connect => "no connection to the upstream",
             SendFault::ConnectTimeout => "no connection to the upstream in time",
             SendFault::FirstByteTimeout => "the upstream did not begin to answer in time",
+            SendFault::Saturated => "every connection to the upstream that may be made stayed in use",
             SendFault::NoDescriptor => "no descriptor for a connection to the upstream",
             SendFault::RequestBody => "the request body could not be read to its end",
             SendFault::Broken => "the connection to the upstream broke",
@@ -94,6 +109,12 @@ impl From<DialError> for SendError {
     }
 }
 
+impl From<Saturated> for SendError {
+    fn from(_: Saturated) -> Self {
+        Self { what: SendFault::Saturated, sent: Sent::Never, source: None }
+    }
+}
+
 /// One per worker; clones share the same connections.
 #[derive(Clone)]
 pub struct Upstream {
@@ -103,8 +124,12 @@ pub struct Upstream {
 struct Shared {
     pool: Pool,
     dialler: Dialler,
-    /// The sweep of idle connections: started at the first dial, ended with the last clone.
-    sweep: Mutex<Option<JoinSet<()>>>,
+    /// Bounds on connections that hold for all workers together.
+    caps: Caps,
+    /// The sweep of idle connections, and what drives shared ones: ended with the last clone.
+    tasks: Arc<Tasks>,
+    /// The sweep is started at the first dial.
+    sweeping: AtomicBool,
 }
 
 impl fmt::Debug for Upstream {
@@ -114,9 +139,14 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    pub fn new(tls: Tls, in_process: Arc<dyn InProcess>) -> Self {
-        let dialler = Dialler::new(tls, in_process);
-        Self { shared: Arc::new(Shared { pool: Pool::default(), dialler, sweep: Mutex::default() }) }
+    /// `caps` are those of all workers.
+    pub fn new(tls: Tls, in_process: Arc<dyn InProcess>, caps: Caps) -> Self {
+        Self::with(Dialler::new(tls, in_process, Names::default()), caps)
+    }
+
+    fn with(dialler: Dialler, caps: Caps) -> Self {
+        let (pool, tasks, sweeping) = (Pool::default(), Arc::default(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { pool, dialler, caps, tasks, sweeping }) }
     }
 
     /// Sends `request` and waits for the head of the answer. The URI is in origin form; `Host` is
@@ -127,12 +157,23 @@ impl Upstream {
         timeouts: &Timeouts,
         mut request: Request<UpstreamBody>,
     ) -> Result<Answer, SendError> {
-        let home = self.shared.pool.home(transport);
+        let home = self.shared.pool.home(transport, &self.shared.caps);
         match &home.host {
             Some(host) => request.headers_mut().insert(header::HOST, host.clone()),
             // The caller's own must not travel in its place.
             None => request.headers_mut().remove(header::HOST),
         };
+        if transport.wire.http2 {
+            // Rare, and its future is large: it must not be carried by every other request.
+            return Box::pin(self.send_shared(transport, &home, timeouts, request)).await;
+        }
+        if let Some(login) = &home.through_proxy {
+            *request.uri_mut() = absolute(transport, request.uri());
+            if let Some(login) = login {
+                request.headers_mut().insert(header::PROXY_AUTHORIZATION, login.clone());
+            }
+        }
+        let mut turn = home.turn(timeouts.connect).await?;
         let mut now = Instant::now();
         loop {
             let (mut link, reused) = match home.checkout(now) {
@@ -144,16 +185,9 @@ impl Upstream {
             }
             let first_byte = now + timeouts.first_byte;
             match link.exchange(request, first_byte).await {
-                // Nobody asked for it, and what follows is not HTTP: it must not reach a caller.
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    let source = Some("the upstream switches protocols unasked".into());
-                    return Err(SendError { what: SendFault::Broken, sent: Sent::Maybe, source });
-                }
                 Ok(response) => {
-                    let (parts, incoming) = response.into_parts();
-                    let lease = Lease { link, home };
-                    let body = AnswerBody::new(incoming, lease, timeouts.idle_gap, first_byte);
-                    return Ok(Answer { parts, body, reused });
+                    let lease = Lease { link, home, _turn: turn.take() };
+                    return answer(response, Carrier::Lease(lease), timeouts, first_byte, reused);
                 }
                 Err(Unanswered::HandedBack(unsent, _)) if reused => request = *unsent,
                 Err(fault) => return Err(unanswered(fault)),
@@ -166,29 +200,119 @@ impl Upstream {
         self.shared.pool.idle_connections()
     }
 
+    /// The same over HTTP/2, on a connection that others use as well.
+    async fn send_shared(
+        &self,
+        transport: &Transport,
+        home: &Arc<Home>,
+        timeouts: &Timeouts,
+        mut request: Request<UpstreamBody>,
+    ) -> Result<Answer, SendError> {
+        request.headers_mut().remove(header::HOST);
+        *request.uri_mut() = absolute(transport, request.uri());
+        loop {
+            let (mux, ride, reused) = self.seat(transport, home, timeouts).await?;
+            let first_byte = Instant::now() + timeouts.first_byte;
+            match mux.exchange(request, first_byte).await {
+                Ok(response) => {
+                    let carrier = Carrier::Riding(Riding::new(ride, first_byte));
+                    return answer(response, carrier, timeouts, first_byte, reused);
+                }
+                Err(Unanswered::HandedBack(unsent, _)) if reused => request = *unsent,
+                Err(fault) => return Err(unanswered(fault)),
+            }
+        }
+    }
+
+    /// A seat on a shared connection: one that is there, else a new one.
+    async fn seat(
+        &self,
+        transport: &Transport,
+        home: &Arc<Home>,
+        timeouts: &Timeouts,
+    ) -> Result<(Mux, Ride, bool), SendError> {
+        if let Some((mux, ride)) = home.board(Instant::now()) {
+            return Ok((mux, ride, true));
+        }
+        let late = || SendError { what: SendFault::ConnectTimeout, sent: Sent::Never, source: None };
+        let until = Instant::now() + timeouts.connect;
+        // Who waited for another's connection may ride along on it.
+        let _dialling = timeout_at(until, home.dialling.lock()).await.map_err(|_| late())?;
+        if let Some((mux, ride)) = home.board(Instant::now()) {
+            return Ok((mux, ride, true));
+        }
+        let place = match &home.cap {
+            None => None,
+            Some(cap) => match (cap.place(), home.squeeze_in()) {
+                (None, Some((mux, ride))) => return Ok((mux, ride, true)),
+                // Each worker may have one: it cannot use another's.
+                (place, _) => place,
+            },
+        };
+        let io = self.dial(transport, home, timeouts).await?;
+        let mux = Mux::over(io, place, &self.shared.tasks).await.map_err(not_http)?;
+        let ride = mux.squeeze_in();
+        home.keep(mux.clone());
+        Ok((mux, ride, false))
+    }
+
     async fn connect(&self, transport: &Transport, home: &Home, timeouts: &Timeouts) -> Result<Box<Link>, SendError> {
+        let place: Option<Live> = match &home.cap {
+            None => None,
+            Some(cap) => Some(cap.place_by_turn().await.ok_or(Saturated)?),
+        };
+        let io = self.dial(transport, home, timeouts).await?;
+        Link::over(io, place).await.map_err(not_http)
+    }
+
+    async fn dial(&self, transport: &Transport, home: &Home, timeouts: &Timeouts) -> Result<Io, SendError> {
         self.start_sweep();
         let mut dialled = self.shared.dialler.dial(transport, home, timeouts.connect).await;
         if matches!(dialled, Err(DialError::NoDescriptor)) && self.shared.pool.clear() > 0 {
             // What idles is worth less than what is asked for now.
             dialled = self.shared.dialler.dial(transport, home, timeouts.connect).await;
         }
-        let io = dialled?;
-        Link::over(io).await.map_err(|error| SendError {
-            what: SendFault::Connect,
-            sent: Sent::Never,
-            source: Some(error.into()),
-        })
+        Ok(dialled?)
     }
 
     fn start_sweep(&self) {
-        let mut sweep = self.shared.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        if sweep.is_none() {
-            let mut tasks = JoinSet::new();
-            tasks.spawn(sweep_while_alive(Arc::downgrade(&self.shared)));
-            *sweep = Some(tasks);
+        if !self.shared.sweeping.swap(true, Ordering::AcqRel) {
+            self.shared.tasks.spawn(sweep_while_alive(Arc::downgrade(&self.shared)));
         }
     }
+}
+
+/// The answer whose head has come.
+fn answer(
+    response: Response<Incoming>,
+    carrier: Carrier,
+    timeouts: &Timeouts,
+    first_byte: Instant,
+    reused: bool,
+) -> Result<Answer, SendError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked for it, and what follows is not HTTP: it must not reach a caller.
+        let source = Some("the upstream switches protocols unasked".into());
+        return Err(SendError { what: SendFault::Broken, sent: Sent::Maybe, source });
+    }
+    let (parts, incoming) = response.into_parts();
+    let body = AnswerBody::new(incoming, carrier, timeouts.idle_gap, first_byte);
+    Ok(Answer { parts, body, reused })
+}
+
+/// The URI with scheme and authority, as proxies and HTTP/2 want it.
+fn absolute(transport: &Transport, uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(transport.scheme.clone());
+    parts.authority = Some(transport.authority.clone());
+    parts.path_and_query = Some(path);
+    // All three are there, which is all that is asked of a URI.
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn not_http(error: hyper::Error) -> SendError {
+    SendError { what: SendFault::Connect, sent: Sent::Never, source: Some(error.into()) }
 }
 
 async fn sweep_while_alive(shared: Weak<Shared>) {
@@ -214,3 +338,5 @@ fn unanswered(fault: Unanswered) -> SendError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;

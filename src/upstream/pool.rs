@@ -12,25 +12,44 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
+use super::cap::{Cap, Caps, Turn};
 use super::link::Link;
+use super::mux::{Mux, Ride};
+use super::tunnel;
 use crate::id::TransportId;
 use crate::limits::{CONNECTION_AGE_MAX, IDLE_CONNECTIONS_MAX};
-use crate::snapshot::Transport;
+use crate::snapshot::{ProxyKind, Reach, Transport};
 
 /// What all connections of one transport share.
 pub struct Home {
     idle: Mutex<VecDeque<Box<Link>>>,
+    /// Shared connections, where HTTP/2 is spoken.
+    muxes: Mutex<Vec<Mux>>,
+    /// One dials at a time where the next can ride along.
+    pub dialling: tokio::sync::Mutex<()>,
+    /// `max_conns_per_host`.
+    pub cap: Option<Arc<Cap>>,
     keep_alive: Duration,
     /// The `Host` header.
     pub host: Option<HeaderValue>,
     /// Built when the first connection is dialled.
     pub tls: OnceLock<Arc<ClientConfig>>,
+    /// The same for the proxy.
+    pub proxy_tls: OnceLock<Arc<ClientConfig>>,
+    /// Plain HTTP through an HTTP proxy: requests are in absolute form, with this login.
+    pub through_proxy: Option<Option<HeaderValue>>,
 }
 
 impl Home {
-    fn new(transport: &Transport) -> Self {
+    fn new(transport: &Transport, caps: &Caps) -> Self {
         Self {
             idle: Mutex::default(),
+            muxes: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+            cap: transport.wire.connections_max.map(|max| caps.of(transport.id, max)),
+            through_proxy: needs_absolute_form(transport)
+                .then(|| transport.wire.proxy.as_deref().and_then(tunnel::authorization)),
+            proxy_tls: OnceLock::new(),
             keep_alive: transport.keep_alive,
             host: HeaderValue::from_str(transport.authority.as_str()).ok(),
             tls: OnceLock::new(),
@@ -53,6 +72,43 @@ impl Home {
         None
     }
 
+    /// The right to a connection, within `bound`; `None` where there is no bound on them.
+    pub async fn turn(&self, bound: Duration) -> Result<Option<Turn>, Saturated> {
+        let Some(cap) = &self.cap else { return Ok(None) };
+        match tokio::time::timeout(bound, cap.turn()).await {
+            Ok(Some(turn)) => Ok(Some(turn)),
+            Ok(None) | Err(_) => Err(Saturated),
+        }
+    }
+
+    /// Closes the connection that has been idle for longest; false if there is none.
+    pub fn close_oldest(&self) -> bool {
+        let oldest = self.idle().pop_front();
+        oldest.is_some()
+    }
+
+    /// A seat on a shared connection that has one, the fullest first, so that others run empty.
+    pub fn board(&self, now: Instant) -> Option<(Mux, Ride)> {
+        let mut muxes = self.muxes();
+        muxes.sort_by_key(|mux| std::cmp::Reverse(mux.riders()));
+        muxes.iter().find_map(|mux| Some((mux.clone(), mux.board(now)?)))
+    }
+
+    /// A seat on the emptiest, when no further connection may be made.
+    pub fn squeeze_in(&self) -> Option<(Mux, Ride)> {
+        let muxes = self.muxes();
+        let mux = muxes.iter().filter(|mux| !mux.is_closed()).min_by_key(|mux| mux.riders())?;
+        Some((mux.clone(), mux.squeeze_in()))
+    }
+
+    pub fn keep(&self, mux: Mux) {
+        self.muxes().push(mux);
+    }
+
+    fn muxes(&self) -> MutexGuard<'_, Vec<Mux>> {
+        self.muxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn put(&self, mut link: Box<Link>) {
         let now = Instant::now();
         if now.duration_since(link.born) > CONNECTION_AGE_MAX {
@@ -68,13 +124,17 @@ impl Home {
 
     /// Drops what has expired or was closed by the upstream; returns how many are left.
     fn sweep(&self, now: Instant) -> usize {
+        let mut muxes = self.muxes();
+        muxes.retain(|mux| mux.is_good(now, self.keep_alive));
+        let shared = muxes.len();
+        drop(muxes);
         let mut idle = self.idle();
         idle.retain_mut(|link| {
             now.duration_since(link.idle_since) <= self.keep_alive
                 && now.duration_since(link.born) <= CONNECTION_AGE_MAX
                 && link.is_open()
         });
-        idle.len()
+        shared + idle.len()
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Box<Link>>> {
@@ -82,10 +142,24 @@ impl Home {
     }
 }
 
+/// Every connection of a bounded transport stayed in use.
+#[derive(Debug)]
+pub struct Saturated;
+
+/// What an HTTP proxy forwards itself, without a tunnel. An address that must be public is looked up
+/// here, hence tunnelled to.
+fn needs_absolute_form(transport: &Transport) -> bool {
+    let wire = &transport.wire;
+    let plain = transport.scheme == http::uri::Scheme::HTTP && !wire.http2 && wire.reach == Reach::Anywhere;
+    plain && wire.proxy.as_ref().is_some_and(|proxy| proxy.kind == ProxyKind::Http)
+}
+
 /// A connection out of the pool. Dropped, it is closed.
 pub struct Lease {
     pub link: Box<Link>,
     pub home: Arc<Home>,
+    /// Given to the next who waits when the connection is idle again or closed: it comes last.
+    pub _turn: Option<Turn>,
 }
 
 impl Lease {
@@ -124,9 +198,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn home(&self, transport: &Transport) -> Arc<Home> {
+    pub fn home(&self, transport: &Transport, caps: &Caps) -> Arc<Home> {
         let mut homes = self.homes();
-        Arc::clone(homes.entry(transport.id).or_insert_with(|| Arc::new(Home::new(transport))))
+        Arc::clone(homes.entry(transport.id).or_insert_with(|| {
+            let home = Arc::new(Home::new(transport, caps));
+            if let Some(cap) = &home.cap {
+                cap.joined_by(&home);
+            }
+            home
+        }))
     }
 
     /// Closes what is no longer good and forgets transports without connections, so that those of

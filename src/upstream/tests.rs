@@ -32,7 +32,7 @@ impl InProcess for Nowhere {
 }
 
 fn upstream() -> Upstream {
-    Upstream::new(Tls::new(), Arc::new(Nowhere))
+    Upstream::new(Tls::new(), Arc::new(Nowhere), Caps::default())
 }
 
 fn transport(address: SocketAddr) -> Transport {
@@ -46,7 +46,7 @@ fn transport(address: SocketAddr) -> Transport {
         skip_verify: false,
         keep_alive: Duration::from_secs(30),
         in_process: false,
-        metadata: false,
+        wire: crate::snapshot::Wire::default(),
     }
 }
 
@@ -530,7 +530,7 @@ impl InProcess for Inside {
 #[tokio::test]
 async fn upstreams_inside_the_process() {
     let (sender, mut streams) = mpsc::unbounded_channel();
-    let upstream = Upstream::new(Tls::new(), Arc::new(Inside(sender)));
+    let upstream = Upstream::new(Tls::new(), Arc::new(Inside(sender)), Caps::default());
     tokio::spawn(async move {
         while let Some(stream) = streams.recv().await {
             let service = service_fn(|request| reply(request, 7));

@@ -1,7 +1,7 @@
 //! Trust in upstreams: whose certificates are believed.
 //!
 //! The system's roots, or the ones built in where the system has none; `ca_pem` stands instead of
-//! both. ALPN offers HTTP/1.1 only. Roots are read once per process, off the workers.
+//! both. ALPN offers one version of HTTP, the one that will be spoken. Roots are read once per process, off the workers.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,30 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::error::BoxError;
-use crate::snapshot::Transport;
+use crate::snapshot::{ProxyServer, Transport};
+
+/// Whom one connection trusts, and what will be spoken on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// Instead of the system's roots.
+    ca_pem: Option<&'a str>,
+    skip_verify: bool,
+    http2: bool,
+}
+
+impl<'a> From<&'a Transport> for Trust<'a> {
+    fn from(transport: &'a Transport) -> Self {
+        let Transport { ca_pem, skip_verify, wire, .. } = transport;
+        Self { ca_pem: ca_pem.as_deref(), skip_verify: *skip_verify, http2: wire.http2 }
+    }
+}
+
+/// Trust in an upstream is none in a proxy on the way to it.
+impl<'a> From<&'a ProxyServer> for Trust<'a> {
+    fn from(proxy: &'a ProxyServer) -> Self {
+        Self { ca_pem: proxy.ca_pem.as_deref(), skip_verify: false, http2: false }
+    }
+}
 
 /// The roots of the process; cheap to clone, shared by all workers.
 #[derive(Clone, Debug)]
@@ -32,35 +55,43 @@ impl Tls {
         Self { provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()), system: Arc::default() }
     }
 
-    /// The client configuration of one transport. Blocks the task, not the thread, while the
+    /// The client configuration of one connection. Blocks the task, not the thread, while the
     /// system's roots are read for the first time.
-    pub async fn config(&self, transport: &Transport) -> Result<Arc<ClientConfig>, BoxError> {
-        if transport.skip_verify {
+    pub async fn config(&self, trust: Trust<'_>) -> Result<Arc<ClientConfig>, BoxError> {
+        let http2 = trust.http2;
+        if trust.skip_verify {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
-            let trust = Arc::new(TrustAnybody(Arc::clone(&self.provider)));
+            let anybody = Arc::new(TrustAnybody(Arc::clone(&self.provider)));
             let config = builder.with_safe_default_protocol_versions()?.dangerous();
-            return Ok(finished(config.with_custom_certificate_verifier(trust).with_no_client_auth()));
+            let config = config.with_custom_certificate_verifier(anybody).with_no_client_auth();
+            return Ok(finished(config, http2));
         }
-        if let Some(pem) = &transport.ca_pem {
-            return self.trusting(roots_of(pem)?);
+        if let Some(pem) = trust.ca_pem {
+            return Ok(finished(self.trusting(roots_of(pem)?)?, http2));
         }
-        if let Some(config) = self.system.get() {
-            return Ok(Arc::clone(config));
-        }
-        let roots = tokio::task::spawn_blocking(system_roots).await?;
-        let config = self.trusting(roots)?;
-        Ok(Arc::clone(self.system.get_or_init(|| config)))
+        let config = match self.system.get() {
+            Some(config) => config,
+            None => {
+                let roots = tokio::task::spawn_blocking(system_roots).await?;
+                let config = finished(self.trusting(roots)?, false);
+                self.system.get_or_init(|| config)
+            }
+        };
+        Ok(if http2 { finished(ClientConfig::clone(config), true) } else { Arc::clone(config) })
     }
 
-    fn trusting(&self, roots: RootCertStore) -> Result<Arc<ClientConfig>, BoxError> {
+    fn trusting(&self, roots: RootCertStore) -> Result<ClientConfig, BoxError> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let config = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots);
-        Ok(finished(config.with_no_client_auth()))
+        Ok(config.with_no_client_auth())
     }
 }
 
-fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+/// What HTTP/2 is called in a handshake.
+pub const ALPN_HTTP2: &[u8] = b"h2";
+
+fn finished(mut config: ClientConfig, http2: bool) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![if http2 { ALPN_HTTP2.to_vec() } else { b"http/1.1".to_vec() }];
     Arc::new(config)
 }
 

@@ -29,6 +29,7 @@ mod import;
 mod leaving;
 mod management;
 mod masks;
+mod network;
 mod overload;
 mod pools;
 mod problems;

@@ -32,6 +32,8 @@ record! {
         pub aliases: Option<Members<AliasFile>>,
         /// Wins over the provider's.
         pub base_url: Option<SecretRef>,
+        /// The key's own address must be public; written by APIs with the address that they name.
+        pub public_address_only: Option<bool>,
         /// false: never used; absent = true.
         pub enabled: Option<bool>,
         /// May serve batches and files; absent = false.

@@ -29,17 +29,19 @@ record! {
         pub retry_backoff_max: Option<Duration> as Millis<1>,
         /// An idle upstream connection is closed after this; default 30.
         pub keep_alive_timeout_in_seconds: Option<Duration> as Seconds<1>,
-        /// Most connections to one host.
+        /// Most connections at a time; who finds all in use waits for one as long as for a connection.
         pub max_conns_per_host: Option<u64> as Whole<1, 10_000>,
-        /// Speak HTTP/2 only.
+        /// Speak HTTP/2 only: over TLS, or with prior knowledge in clear.
         pub enforce_http2: Option<bool>,
         /// Accept any certificate; excludes ca_cert_pem.
         pub insecure_skip_verify: Option<bool>,
         /// Certificates to trust instead of the system's.
         pub ca_cert_pem: Option<SecretRef>,
-        /// Let management APIs name private addresses as base_url.
+        /// The addresses of this provider may be private although an API named them; set by hand alone.
         pub allow_private_network: Option<bool>,
-        /// Anthropic beta headers to let through or hold back.
+        /// base_url must lead to public addresses; written by APIs with the base_url that they name.
+        pub public_address_only: Option<bool>,
+        /// Anthropic beta features by name or beginning: false = held back, absent = let through.
         pub beta_header_overrides: Option<Members<bool>>,
         /// Abort streams that are too slow.
         pub stream_throughput_guard: Option<ThroughputGuardFile>,

@@ -74,6 +74,8 @@ record! {
         pub password: Option<SecretRef>,
         /// Certificates to trust for an https proxy.
         pub ca_cert_pem: Option<SecretRef>,
+        /// The proxy must be at a public address; written by APIs with the url that they name.
+        pub public_address_only: Option<bool>,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::config::file::NetworkFile;
 use crate::import::findings::Findings;
 use crate::import::out::{Out, OutKind};
 use crate::import::source::At;
+use crate::provider::ProxyUrl;
 
 /// Old names of the two waits.
 const RENAMED: [(&str, &str); 2] =
@@ -38,6 +39,26 @@ pub(super) fn config(at: &At<'_>, findings: &mut Findings) -> Out {
             "extra_headers" => out.set(name, secrets_in(&at, findings)),
             _ if NetworkFile::MEMBERS.contains(&name) => out.set(name, Out::copy(&at)),
             _ => findings.dropped(&at, reasons::of(&[], name)),
+        }
+    }
+    out
+}
+
+/// `proxy_config`; a login in the URL has members of its own here.
+pub(super) fn proxy(at: &At<'_>, findings: &mut Findings) -> Out {
+    let mut out = secrets_in(at, findings);
+    let url = at.get("url").and_then(|url| Some((url.text()?.to_owned(), url)));
+    let Some((text, from)) = url.filter(|(text, _)| text.contains('@')) else { return out };
+    let Some((scheme, rest)) = text.split_once("://") else { return out };
+    let (Some((_, host)), Ok((_, Some((name, password))))) = (rest.rsplit_once('@'), ProxyUrl::from_environment(&text))
+    else {
+        return out;
+    };
+    findings.changed(&from, "the login was put into `username` and `password`");
+    out.set("url", Out::text(format!("{scheme}://{host}"), &from));
+    for (member, value) in [("username", name), ("password", password)] {
+        if out.member(member).is_none() && !value.is_empty() {
+            out.set(member, Out::text(value, &from));
         }
     }
     out

@@ -20,7 +20,7 @@ use crate::limits::{KEY_ID_CHARS_MAX, KEY_NAME_CHARS_MAX, MODEL_NAME_BYTES_MAX};
 use crate::provider::credential::Source;
 use crate::provider::{BaseUrl, Place, ProviderRow, UpstreamAuth};
 use crate::secret::Secret;
-use crate::snapshot::{Aliases, Allow, Key, ModelRule, Ready, Transport, Unready};
+use crate::snapshot::{Aliases, Allow, Key, ModelRule, Reach, Ready, Transport, Unready, Wire};
 use crate::weight::{Priority, Weight};
 
 /// Name of the one key that has none (CONTRACT 2.3).
@@ -157,7 +157,7 @@ pub(super) fn one(
             let base = base(cx, host, Some(file), &site, &pointer);
             let place = site.place.clone();
             let auth = match auth(cx, row, file.value.as_ref(), value, &pointer) {
-                Ok(None) => cloud::auth(cx, host, file, site, base.as_ref().ok(), (&identity.name, &pointer)),
+                Ok(None) => cloud::auth(cx, host, file, site, base.0.as_ref().ok(), (&identity.name, &pointer)),
                 by_value => by_value,
             };
             ready(cx, host, base, auth, place).map(|ready| Ready { only_model, ..ready })
@@ -256,19 +256,22 @@ fn provider_config(cx: &mut Compiler<'_>, host: &Host<'_>, file: &KeyFile, point
 }
 
 /// Where the key's requests go: its own address, else its provider's, else its region's, else the
-/// catalogue's.
+/// catalogue's. And what kind of place that must be, which is said where the address is written.
 fn base(
     cx: &mut Compiler<'_>,
     host: &Host<'_>,
     file: Option<&KeyFile>,
     site: &Site,
     pointer: &str,
-) -> Result<BaseUrl, Unready> {
+) -> (Result<BaseUrl, Unready>, Reach) {
     let prefix = host.row.map_or("", |row| row.version_prefix);
+    let marked = |public_only: bool| if public_only { Reach::Public } else { Reach::Anywhere };
     let own = file.and_then(|file| own_address(cx, host, file, pointer));
+    let mut reach = marked(file.and_then(|file| file.public_address_only).unwrap_or(false));
     let base = if let Some((reference, at)) = own {
         cx.base_url(reference, &at, prefix)
     } else if let Some(base) = &host.network.base_url {
+        reach = marked(host.network.public_only);
         base.clone()
     } else {
         let known = site.base_url.as_deref().or(host.row.map(|row| row.base_url)).unwrap_or_default();
@@ -279,11 +282,12 @@ fn base(
         }
         BaseUrl::parse(known, prefix).map_err(|_| Unready::Incomplete { what: "no address".to_owned() })
     };
-    base.map(|base| match &site.below {
+    let base = base.map(|base| match &site.below {
         Some(below) => base.with_path_below(below),
         // A prefix of two words may be written by half.
         None => base.without_half_of(prefix),
-    })
+    });
+    (base, reach)
 }
 
 /// `base_url` of the key or the address in its provider config, with its pointer.
@@ -318,7 +322,7 @@ fn own_address<'f>(
 fn ready(
     cx: &mut Compiler<'_>,
     host: &Host<'_>,
-    base: Result<BaseUrl, Unready>,
+    (base, reach): (Result<BaseUrl, Unready>, Reach),
     auth: Result<Option<UpstreamAuth>, Unready>,
     place: Place,
 ) -> Result<Ready, Unready> {
@@ -330,8 +334,10 @@ fn ready(
     let base_path = base.base_path.clone();
     let root_path = base.root_path.clone();
     let in_process = host.row.is_some_and(|row| row.in_process);
-    let transport = transport(cx, host, base, ca_pem, in_process);
-    Ok(Ready { transport, base_path, root_path, place, auth, extra_headers, only_model: None })
+    let wire = wire(cx, host, &base, reach)?;
+    let transport = transport(cx, host, base, ca_pem, in_process, wire);
+    let betas = Arc::clone(&host.network.betas);
+    Ok(Ready { transport, base_path, root_path, place, auth, extra_headers, only_model: None, betas })
 }
 
 /// A user has no project of his own: the one that pays is named with each call.
@@ -341,6 +347,17 @@ fn billed_project(auth: &UpstreamAuth) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_static("x-goog-user-project"), value))
 }
 
+fn wire(cx: &Compiler<'_>, host: &Host<'_>, base: &BaseUrl, reach: Reach) -> Result<Wire, Unready> {
+    let network = host.network;
+    let is_allowed = network.private_allowed || cx.is_allowed_origin(&base.host, base.port);
+    Ok(Wire {
+        proxy: network.proxy.clone()?.towards(base),
+        http2: network.http2,
+        connections_max: network.connections_max,
+        reach: if is_allowed { Reach::Anywhere } else { reach },
+    })
+}
+
 /// One per destination and trust, shared by all keys that go there.
 fn transport(
     cx: &mut Compiler<'_>,
@@ -348,6 +365,7 @@ fn transport(
     base: BaseUrl,
     ca_pem: Option<Arc<str>>,
     in_process: bool,
+    wire: Wire,
 ) -> Arc<Transport> {
     let (skip_verify, keep_alive) = (host.network.skip_verify, host.network.keep_alive);
     let mut hasher = blake3::Hasher::new_derive_key(TRANSPORT_DOMAIN);
@@ -355,14 +373,16 @@ fn transport(
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     hasher.update(&[u8::from(skip_verify), u8::from(in_process)]).update(&keep_alive.as_millis().to_le_bytes());
+    let Wire { proxy, http2, connections_max, reach } = &wire;
+    hasher.update(format!("{http2} {connections_max:?} {reach:?} {}", proxy.is_some()).as_bytes());
+    if let Some(proxy) = proxy {
+        secrets::hash_proxy(&mut hasher, proxy);
+    }
     let mut number = [0; 8];
     hasher.finalize_xof().fill(&mut number);
     let id = TransportId(u64::from_le_bytes(number));
     let BaseUrl { scheme, authority, host, port, .. } = base;
-    let make = || {
-        let metadata = false;
-        Transport { id, scheme, authority, host, port, ca_pem, skip_verify, keep_alive, in_process, metadata }
-    };
+    let make = || Transport { id, scheme, authority, host, port, ca_pem, skip_verify, keep_alive, in_process, wire };
     Arc::clone(cx.transports.entry(id).or_insert_with(|| Arc::new(make())))
 }
 

@@ -14,6 +14,7 @@ mod network;
 mod plaintext;
 mod project;
 mod provider;
+mod proxy;
 mod references;
 mod requests;
 mod route;
@@ -34,7 +35,7 @@ use std::time::Duration;
 pub(super) use key::{DEFAULT_NAME, derived_id};
 pub(super) use plaintext::{credentials, names_credential};
 pub use plaintext::{plaintext_literals, sealable_literals};
-pub(super) use secrets::{is_empty_literal, literal_address};
+pub(super) use secrets::{is_empty_literal, literal_address, literal_proxy};
 
 use self::provider::ProviderDraft;
 use self::secrets::Secrets;
@@ -45,6 +46,7 @@ use crate::config::{self, Code, Document, Problem, Problems, Severity};
 use crate::hash::{ConfigHash, FingerprintKey};
 use crate::health::Registry;
 use crate::id::TransportId;
+use crate::provider::BaseUrl;
 
 /// All that compile needs besides the file.
 #[derive(Clone, Copy)]
@@ -86,6 +88,7 @@ pub fn compile(
     let state_dir = sealing::state_dir(&mut cx, file);
     let sealing_key = sealing::key(&mut cx, file, &state_dir);
     cx.secrets.open_with(sealing_key.clone());
+    cx.allowed_origins = references::allowed(file.management.as_ref());
     let server = server::settings(&mut cx, file.server.as_ref());
     let drafts = provider::all(&mut cx, file.providers.as_deref().unwrap_or_default());
     let routes = route::all(&mut cx, file.routes.as_deref().unwrap_or_default(), &drafts);
@@ -152,6 +155,8 @@ struct Compiler<'a> {
     tokens: HashMap<blake3::Hash, String>,
     /// Keys with the same destination share one transport.
     transports: HashMap<TransportId, Arc<Transport>>,
+    /// `management.allowed_origins`, taken apart.
+    allowed_origins: Vec<BaseUrl>,
 }
 
 impl<'a> Compiler<'a> {
@@ -165,7 +170,13 @@ impl<'a> Compiler<'a> {
             key_ids: HashMap::new(),
             tokens: HashMap::new(),
             transports: HashMap::new(),
+            allowed_origins: Vec::new(),
         }
+    }
+
+    /// Whether the file lets APIs name this place although it is not public.
+    fn is_allowed_origin(&self, host: &str, port: u16) -> bool {
+        self.allowed_origins.iter().any(|origin| *origin.host == *host && origin.port == port)
     }
 
     /// Whether the reader has an error at this place or below it, hence what is missing there may

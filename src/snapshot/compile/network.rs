@@ -10,7 +10,8 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 
 use super::Compiler;
-use crate::config::file::NetworkFile;
+use super::proxy::{self, Through};
+use crate::config::file::{NetworkFile, ProxyFile};
 use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
 use crate::limits::{
@@ -30,6 +31,14 @@ pub(super) struct Network {
     pub skip_verify: bool,
     pub ca_pem: Result<Option<Arc<str>>, Unready>,
     pub extra_headers: Result<Vec<(HeaderName, HeaderValue)>, Unready>,
+    pub proxy: Result<Through, Unready>,
+    pub http2: bool,
+    pub connections_max: Option<usize>,
+    /// `base_url` must lead to public addresses.
+    pub public_only: bool,
+    /// Nothing of this provider has to.
+    pub private_allowed: bool,
+    pub betas: Arc<[(Box<str>, bool)]>,
 }
 
 /// Headers that belong to the connection, to the body or to us.
@@ -53,11 +62,13 @@ const RESERVED_BY_NAME: [&str; 2] = ["keep-alive", "proxy-connection"];
 pub(super) fn settings(
     cx: &mut Compiler<'_>,
     file: Option<&NetworkFile>,
+    proxy: Option<&ProxyFile>,
     row: Option<&'static ProviderRow>,
     // How the provider's keys are shown, if it has any.
     auth: AuthKind,
-    pointer: &str,
+    provider: &str,
 ) -> Network {
+    let pointer = &*pointer_to(provider, "network_config");
     let absent = NetworkFile::default();
     let file = file.unwrap_or(&absent);
     let skip_verify = file.insecure_skip_verify.unwrap_or(false);
@@ -86,7 +97,27 @@ pub(super) fn settings(
             auth,
             &pointer_to(pointer, "extra_headers"),
         ),
+        proxy: proxy::of(cx, proxy, &pointer_to(provider, "proxy_config")),
+        http2: file.enforce_http2.unwrap_or(false),
+        connections_max: file.max_conns_per_host.and_then(|max| usize::try_from(max).ok()),
+        public_only: file.public_address_only.unwrap_or(false),
+        private_allowed: file.allow_private_network.unwrap_or(false),
+        betas: betas(cx, file.beta_header_overrides.as_deref().unwrap_or_default(), pointer),
     }
+}
+
+/// Longest beginnings first: the one that says most of a feature decides.
+fn betas(cx: &mut Compiler<'_>, file: &[(String, bool)], pointer: &str) -> Arc<[(Box<str>, bool)]> {
+    let pointer = pointer_to(pointer, "beta_header_overrides");
+    for (name, _) in file {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
+            cx.problems.error(Code::BadValue, pointer_to(&pointer, name), "not the name of a beta feature");
+        }
+    }
+    let mut betas: Vec<(Box<str>, bool)> =
+        file.iter().map(|(name, travels)| (name.as_str().into(), *travels)).collect();
+    betas.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    betas.into()
 }
 
 fn base_url(

@@ -68,8 +68,7 @@ fn one(cx: &mut Compiler<'_>, name: &str, file: &ProviderFile, pointer: &str) ->
     // A keyless custom provider may authenticate by a static header of its own.
     let keyless = custom.is_some_and(|custom| custom.is_key_less == Some(true));
     let auth = row.filter(|_| !keyless).map_or(AuthKind::None, |row| row.auth);
-    let at = pointer_to(pointer, "network_config");
-    let network = network::settings(cx, file.network_config.as_ref(), row, auth, &at);
+    let network = network::settings(cx, file.network_config.as_ref(), file.proxy_config.as_ref(), row, auth, pointer);
     let host = Host { name, row, custom: custom.is_some(), network: &network };
     let keys = keys(cx, &host, file, pointer);
     let (allowed, path_overrides) = match custom {

@@ -42,6 +42,12 @@ fn patterns(
     written.iter().map(|text| text.as_str().into()).collect()
 }
 
+/// Those that can be read; the others are reported by [`origins`].
+pub(super) fn allowed(file: Option<&ManagementFile>) -> Vec<BaseUrl> {
+    let written = file.and_then(|file| file.allowed_origins.as_deref()).unwrap_or_default();
+    written.iter().filter_map(|text| BaseUrl::parse(text, "").ok()).collect()
+}
+
 /// Each as `scheme://host[:port]`, spelled in one way.
 pub(super) fn origins(cx: &mut Compiler<'_>, file: &ManagementFile) -> Vec<Box<str>> {
     const POINTER: &str = "/management/allowed_origins";

@@ -15,11 +15,11 @@ use super::Compiler;
 use crate::config::{Code, Problem, SecretRef};
 use crate::hash::{Fingerprint, FingerprintKey, token_digest};
 use crate::limits::{SEALING_KEY_CHARS_MIN, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
-use crate::provider::BaseUrl;
 use crate::provider::credential::{Aws, AwsSource, Entra, EntraApp, Google, Source};
+use crate::provider::{BaseUrl, ProxyUrl};
 use crate::secret::Secret;
 use crate::snapshot::resolve::{Resolve, Unresolved};
-use crate::snapshot::{SealingKey, Unready};
+use crate::snapshot::{ProxyKind, ProxyServer, Reach, SealingKey, Unready};
 use crate::token::is_torn;
 
 /// The references of one compile.
@@ -224,6 +224,68 @@ impl Compiler<'_> {
         }
     }
 
+    /// Where a proxy of this kind is.
+    pub(super) fn proxy_url(
+        &mut self,
+        reference: &SecretRef,
+        kind: ProxyKind,
+        pointer: &str,
+    ) -> Result<ProxyUrl, Unready> {
+        let secret = self.look(reference, pointer)?;
+        let what = match ProxyUrl::parse(secret.expose()) {
+            Ok(url) if url.socks == (kind == ProxyKind::Socks5) => return Ok(url),
+            Ok(_) => "does not go with the `type` of the proxy",
+            Err(what) => what,
+        };
+        Err(self.unusable(reference, pointer, format!("the URL {what}")))
+    }
+
+    /// Name or password at a proxy.
+    pub(super) fn proxy_login(
+        &mut self,
+        reference: &SecretRef,
+        pointer: &str,
+        bytes_max: usize,
+    ) -> Result<Secret, Unready> {
+        let secret = self.look(reference, pointer)?;
+        if secret.expose().len() > bytes_max || secret.expose().chars().any(char::is_control) {
+            let what = format!("longer than {bytes_max} bytes, or with characters that no login has");
+            return Err(self.unusable(reference, pointer, what));
+        }
+        Ok(secret)
+    }
+
+    /// The proxy that the first of these variables names. A variable that is not set is no problem.
+    pub(super) fn proxy_of_environment(
+        &mut self,
+        names: &[&str],
+        pointer: &str,
+    ) -> Result<Option<Arc<ProxyServer>>, Unready> {
+        let Some((name, secret)) = names.iter().find_map(|name| Some((*name, self.variable(name)?))) else {
+            return Ok(None);
+        };
+        match ProxyUrl::from_environment(secret.expose()) {
+            Ok((url, login)) => {
+                let ProxyUrl { socks, tls, host, port } = url;
+                let kind = if socks { ProxyKind::Socks5 } else { ProxyKind::Http };
+                let login = login.map(|(name, password)| (Secret::new(name), Secret::new(password)));
+                let (ca_pem, reach) = (None, Reach::Anywhere);
+                Ok(Some(Arc::new(ProxyServer { kind, tls, host, port, ca_pem, login, reach })))
+            }
+            Err(what) => Err(self.unusable(&SecretRef::Env(name.to_owned()), pointer, format!("the URL {what}"))),
+        }
+    }
+
+    /// `NO_PROXY`.
+    pub(super) fn proxy_exemptions(&mut self) -> Box<str> {
+        let list = ["NO_PROXY", "no_proxy"].iter().find_map(|name| self.variable(name));
+        list.map_or_else(Box::default, |list| list.expose().into())
+    }
+
+    fn variable(&mut self, name: &str) -> Option<Secret> {
+        self.secrets.ask(&SecretRef::Env(name.to_owned()), "").ok()
+    }
+
     /// PEM of one or more certificates.
     pub(super) fn certificates(&mut self, reference: &SecretRef, pointer: &str) -> Result<Arc<str>, Unready> {
         let secret = self.look(reference, pointer)?;
@@ -280,6 +342,16 @@ pub(super) fn check_certificates(pem: &Secret) -> Result<(), &'static str> {
 /// Whether a text is PEM with a private key.
 pub(super) fn check_private_key(pem: &Secret) -> Result<(), &'static str> {
     PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map(drop).map_err(|_| "no private key in PEM form")
+}
+
+/// What tells a proxy apart from another, its login included.
+pub(super) fn hash_proxy(hasher: &mut blake3::Hasher, proxy: &ProxyServer) {
+    let ProxyServer { kind, tls, host, port, ca_pem, login, reach } = proxy;
+    hasher.update(format!("{kind:?} {tls} {port} {reach:?} {}", login.is_some()).as_bytes());
+    let login = login.iter().flat_map(|(name, password)| [name.expose(), password.expose()]);
+    for part in [&**host, ca_pem.as_deref().unwrap_or_default()].into_iter().chain(login) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
 }
 
 /// The text of a certificate chain, which is no secret.
@@ -345,4 +417,10 @@ pub(in crate::snapshot) fn is_empty_literal(reference: &SecretRef) -> bool {
 pub(in crate::snapshot) fn literal_address(reference: &SecretRef, version_prefix: &str) -> Option<BaseUrl> {
     let SecretRef::Literal(text) = reference else { return None };
     BaseUrl::parse(text.expose(), version_prefix).ok()
+}
+
+/// The same for a proxy.
+pub(in crate::snapshot) fn literal_proxy(reference: &SecretRef) -> Option<ProxyUrl> {
+    let SecretRef::Literal(text) = reference else { return None };
+    ProxyUrl::parse(text.expose()).ok()
 }

@@ -40,14 +40,12 @@ fn refuse(cx: &mut Compiler<'_>, pointer: &str, members: &[(&str, bool)]) {
 }
 
 fn provider_members(cx: &mut Compiler<'_>, file: &ProviderFile, pointer: &str) {
-    let proxy = file.proxy_config.as_ref().is_some_and(|proxy| proxy.kind.as_deref() != Some("none"));
     let openai = file.openai_config.as_ref().is_some_and(|it| it.disable_store == Some(true));
     refuse(
         cx,
         pointer,
         &[
             ("concurrency_and_buffer_size", file.concurrency_and_buffer_size.is_some()),
-            ("proxy_config", proxy),
             ("openai_config", openai),
             ("send_back_raw_request", file.send_back_raw_request == Some(true)),
             ("send_back_raw_response", file.send_back_raw_response == Some(true)),
@@ -57,17 +55,7 @@ fn provider_members(cx: &mut Compiler<'_>, file: &ProviderFile, pointer: &str) {
 }
 
 fn network_members(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) {
-    refuse(
-        cx,
-        pointer,
-        &[
-            ("max_conns_per_host", file.max_conns_per_host.is_some()),
-            ("enforce_http2", file.enforce_http2 == Some(true)),
-            ("allow_private_network", file.allow_private_network == Some(true)),
-            ("beta_header_overrides", file.beta_header_overrides.as_ref().is_some_and(|it| !it.is_empty())),
-            ("stream_throughput_guard", file.stream_throughput_guard.is_some()),
-        ],
-    );
+    refuse(cx, pointer, &[("stream_throughput_guard", file.stream_throughput_guard.is_some())]);
 }
 
 fn project_members(cx: &mut Compiler<'_>, file: &ProjectFile, pointer: &str) {

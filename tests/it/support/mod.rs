@@ -11,6 +11,7 @@ pub mod impair;
 pub mod keys;
 pub mod needs;
 mod process;
+pub mod proxies;
 pub mod source;
 pub mod strace;
 pub mod suite;

@@ -83,7 +83,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn opened(&self) {
+    pub async fn opened(&self) {
         // The sender is alive in `self`, so this ends by the value alone.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }

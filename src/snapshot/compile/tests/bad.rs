@@ -238,10 +238,8 @@ fn network() {
         ("\"max_retries\": 101", "E bad_value max_retries"),
         ("\"retry_backoff_initial\": \"61s\"", "E bad_value retry_backoff_initial"),
         ("\"retry_backoff_max\": \"61s\"", "E bad_value retry_backoff_max"),
-        ("\"max_conns_per_host\": 10", "E not_supported_yet max_conns_per_host"),
-        ("\"enforce_http2\": true", "E not_supported_yet enforce_http2"),
-        ("\"allow_private_network\": true", "E not_supported_yet allow_private_network"),
-        ("\"beta_header_overrides\": {\"x\": true}", "E not_supported_yet beta_header_overrides"),
+        ("\"beta_header_overrides\": {\"a,b\": true}", "E bad_value beta_header_overrides/a,b"),
+        ("\"beta_header_overrides\": {\"\": true}", "E bad_value beta_header_overrides/"),
         (
             "\"stream_throughput_guard\": {\"minimum_output_characters_per_second\": 1}",
             "E not_supported_yet stream_throughput_guard",
@@ -277,6 +275,44 @@ fn network() {
 }
 
 #[test]
+fn proxies() {
+    let proxy = |members: &str| {
+        provider("openai", &format!("\"keys\": [{{\"value\": \"env.KEY\"}}], \"proxy_config\": {{{members}}}"))
+    };
+    let http = |rest: &str| proxy(&format!("\"type\": \"http\", \"url\": \"http://proxy:3128\"{rest}"));
+    check(&[
+        (proxy(""), &[]),
+        (proxy("\"type\": \"none\", \"url\": \"nonsense\""), &[]),
+        (http(""), &[]),
+        (http(", \"username\": \"u\", \"password\": \"env.KEY\""), &[]),
+        (proxy("\"url\": \"http://proxy\""), &["E missing_member /providers/openai/proxy_config/type"]),
+        (proxy("\"type\": \"http\""), &["E missing_member /providers/openai/proxy_config/url"]),
+        (proxy("\"type\": \"socks5\", \"url\": \"socks5://proxy\""), &[]),
+        (proxy("\"type\": \"socks5\", \"url\": \"http://proxy\""), &["E bad_value /providers/openai/proxy_config/url"]),
+        (proxy("\"type\": \"http\", \"url\": \"socks5://proxy\""), &["E bad_value /providers/openai/proxy_config/url"]),
+        (
+            proxy("\"type\": \"http\", \"url\": \"http://u:p@proxy\""),
+            &["E bad_value /providers/openai/proxy_config/url"],
+        ),
+        (proxy("\"type\": \"http\", \"url\": \"env.NOPE\""), &["W unresolved /providers/openai/proxy_config/url"]),
+        (http(", \"password\": \"env.KEY\""), &["E missing_member /providers/openai/proxy_config/username"]),
+        (http(", \"username\": \"a\\nb\""), &["E bad_value /providers/openai/proxy_config/username"]),
+        (
+            http(", \"ca_cert_pem\": \"env.NOPE\""),
+            &[
+                "E conflict /providers/openai/proxy_config/ca_cert_pem",
+                "W unresolved /providers/openai/proxy_config/ca_cert_pem",
+            ],
+        ),
+        (proxy("\"type\": \"environment\""), &[]),
+        (
+            proxy("\"type\": \"environment\", \"url\": \"http://proxy\""),
+            &["E conflict /providers/openai/proxy_config/url"],
+        ),
+    ]);
+}
+
+#[test]
 fn not_there_yet() {
     let all = |members: &str| provider("openai", &format!("\"keys\": [{{\"value\": \"env.KEY\"}}], {members}"));
     check(&[
@@ -284,8 +320,6 @@ fn not_there_yet() {
             all("\"concurrency_and_buffer_size\": {\"concurrency\": 1}"),
             &["E not_supported_yet /providers/openai/concurrency_and_buffer_size"],
         ),
-        (all("\"proxy_config\": {\"type\": \"http\"}"), &["E not_supported_yet /providers/openai/proxy_config"]),
-        (all("\"proxy_config\": {\"type\": \"none\"}"), &[]),
         (all("\"openai_config\": {\"disable_store\": true}"), &["E not_supported_yet /providers/openai/openai_config"]),
         (all("\"openai_config\": {\"disable_store\": false}"), &[]),
         (all("\"send_back_raw_request\": true"), &["E not_supported_yet /providers/openai/send_back_raw_request"]),

@@ -7,7 +7,9 @@ use crate::dialect::Operation;
 use crate::hash::token_digest;
 use crate::id::ModelName;
 use crate::provider::UpstreamAuth;
-use crate::snapshot::{Allow, AllowedRequests, ListenSpec, LogLevel, Ready, Strategy, plaintext_literals};
+use crate::snapshot::{
+    Allow, AllowedRequests, ListenSpec, LogLevel, ProxyKind, Reach, Ready, Strategy, plaintext_literals,
+};
 use crate::weight::{Priority, Weight};
 
 fn ready<'s>(snapshot: &'s Snapshot, provider: &str, name: &str) -> &'s Ready {
@@ -219,6 +221,75 @@ fn network_settings_reach_the_transport() {
         if let Ok(other) = &key(&other, "groq", "default").ready {
             assert_ne!(first.transport.id, other.transport.id);
         }
+    }
+}
+
+#[test]
+fn proxies_and_bounds_reach_the_wire() {
+    let mut world = World::new();
+    world.set("HTTPS_PROXY", "http://us:pw@proxy.example:3128");
+    world.set("ALL_PROXY", "socks5://socks.example");
+    world.set("NO_PROXY", "internal.example");
+    let wire = |world: &World, base: &str, members: &str| {
+        let members = format!("\"keys\": [{{\"value\": \"env.KEY\", \"base_url\": \"{base}\"}}], {members}");
+        let snapshot = world.snapshot(&provider("groq", &members));
+        ready(&snapshot, "groq", "default").transport.clone()
+    };
+    let environment = "\"proxy_config\": {\"type\": \"environment\"}";
+    for (base, expected) in [
+        ("https://a.example", Some((ProxyKind::Http, "proxy.example", 3128, true))),
+        ("http://a.example", Some((ProxyKind::Socks5, "socks.example", 1080, false))),
+        ("https://a.internal.example", None),
+    ] {
+        let proxy = wire(&world, base, environment).wire.proxy.clone();
+        let proxy = proxy.as_ref().map(|it| (it.kind, &*it.host, it.port, it.login.is_some()));
+        assert_eq!(proxy, expected, "{base}");
+    }
+    let settings = "\"network_config\": {\"enforce_http2\": true, \"max_conns_per_host\": 3}, \
+        \"proxy_config\": {\"type\": \"http\", \"url\": \"http://p\", \"username\": \"u\", \"password\": \"env.KEY\"}";
+    let first = wire(&world, "https://a.example", settings);
+    assert!(first.wire.http2 && first.wire.connections_max == Some(3) && first.wire.reach == Reach::Anywhere);
+    // Any of them makes it another transport, whose connections are its own.
+    let mut ids = vec![first.id];
+    for (written, other) in [
+        ("\"http://p\"", "\"http://q\""),
+        ("\"u\"", "\"v\""),
+        ("env.KEY\"}", "env.URL\"}"),
+        (": 3", ": 4"),
+        ("http2\": true", "http2\": false"),
+        ("\"http://p\"", "\"https://p\""),
+    ] {
+        ids.push(wire(&world, "https://a.example", &settings.replace(written, other)).id);
+    }
+    ids.push(wire(&world, "https://a.example", "\"network_config\": {}").id);
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    assert_eq!(format!("{:?}", first.wire.proxy), "Some(ProxyServer(Http p:80))", "no login is printed");
+}
+
+/// `public_address_only` holds for the address beside it, unless the file admits that place.
+#[test]
+fn what_an_api_named_must_be_public() {
+    let world = World::new();
+    let mark = "\"public_address_only\": true";
+    for (key, network, origins, expected) in [
+        ("", "\"base_url\": \"http://h:1\"", "", Reach::Anywhere),
+        ("", &*format!("\"base_url\": \"http://h:1\", {mark}"), "", Reach::Public),
+        ("", &*format!("\"base_url\": \"http://h:1\", {mark}"), "\"http://h:1\"", Reach::Anywhere),
+        ("", &*format!("\"base_url\": \"http://h:1\", {mark}"), "\"http://h:2\"", Reach::Public),
+        ("", &*format!("\"base_url\": \"http://h:1\", {mark}, \"allow_private_network\": true"), "", Reach::Anywhere),
+        // The key's own address is another matter than the provider's.
+        (", \"base_url\": \"http://k\"", &*format!("\"base_url\": \"http://h:1\", {mark}"), "", Reach::Anywhere),
+        (&*format!(", \"base_url\": \"http://k\", {mark}"), "\"base_url\": \"http://h:1\"", "", Reach::Public),
+    ] {
+        let text = format!(
+            "{{\"management\": {{\"allowed_origins\": [{origins}]}}, \"providers\": {{\"groq\": {{\"keys\": [{{\"value\": \"env.KEY\"{key}}}], \
+             \"network_config\": {{{network}}}}}}}}}"
+        );
+        let snapshot = world.snapshot(&text);
+        assert_eq!(ready(&snapshot, "groq", "default").transport.wire.reach, expected, "{text}");
     }
 }
 
