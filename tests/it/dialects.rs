@@ -398,11 +398,10 @@ async fn bedrock_refusals_name_themselves_in_the_head() {
     assert_eq!(upstream.seen().len(), 1);
 }
 
-/// Callers of each dialect, models of providers that speak another: a 400 in the caller's words.
-#[tokio::test]
-async fn every_pair_of_dialects() {
-    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
-    let kinds = ["openai", "anthropic", "gemini", "bedrock"];
+const KINDS: [&str; 4] = ["openai", "anthropic", "gemini", "bedrock"];
+
+/// A custom provider of each kind, each with one key, on one upstream.
+fn all(upstream: &Upstream) -> String {
     let provider = |kind: &str| {
         format!(
             r#""my-{kind}": {{"custom_provider_config": {{"base_provider_type": "{kind}"}}, "network_config": {{"base_url": "{}"}},
@@ -410,10 +409,16 @@ async fn every_pair_of_dialects() {
             upstream.base()
         )
     };
-    let providers = kinds.map(provider).join(",");
-    let gateway = Gateway::start(format!("{{{SERVER}, \"providers\": {{{providers}}}}}"));
-    for spoken in kinds {
-        for meant in kinds {
+    format!("{{{SERVER}, \"providers\": {{{}}}}}", KINDS.map(provider).join(","))
+}
+
+/// Callers of each dialect, models of providers that speak another: a 400 in the caller's words.
+#[tokio::test]
+async fn every_pair_of_dialects() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let gateway = Gateway::start(all(&upstream));
+    for spoken in KINDS {
+        for meant in KINDS {
             upstream.forget();
             let (path, body) = match spoken {
                 "openai" => ("/v1/chat/completions".to_owned(), format!(r#"{{"model":"my-{meant}/m"}}"#)),
@@ -440,5 +445,55 @@ async fn every_pair_of_dialects() {
             assert!(message.contains("translation between dialects is not there yet"), "{spoken} to {meant}: {told}");
             assert!(message.contains(&format!("my-{meant}")), "{message}");
         }
+    }
+}
+
+/// What an upstream says of a key can quote it: whatever status and name it has, it stays here.
+#[tokio::test]
+async fn what_is_said_of_a_key_stays_here() {
+    let reason = r#"{"error":{"code":400,"message":"sk-of-gemini-000000 is bad","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#;
+    for (spoken, path, body, status, name, told) in [
+        (
+            "anthropic",
+            "/v1/messages",
+            r#"{"model":"my-anthropic/m"}"#,
+            401,
+            "",
+            r#"{"type":"error","error":{"type":"authentication_error","message":"sk-of-anthropic-000000 is bad"}}"#,
+        ),
+        ("gemini", "/v1beta/models/my-gemini%2Fm:generateContent", "{}", 400, "", reason),
+        ("gemini", "/v1beta/models/my-gemini%2Fm:streamGenerateContent?alt=sse", "{}", 400, "", reason),
+        (
+            "bedrock",
+            "/model/my-bedrock%2Fm/converse",
+            "{}",
+            403,
+            "UnrecognizedClientException:http://internal.amazon.com/",
+            r#"{"message":"The security token sk-of-bedrock-000000 is invalid."}"#,
+        ),
+        (
+            "bedrock",
+            "/bedrock/model/my-bedrock%2Fm/converse-stream",
+            "{}",
+            403,
+            "InvalidSignatureException",
+            r#"{"message":"The Canonical String should have been sk-of-bedrock-000000"}"#,
+        ),
+    ] {
+        let upstream = Upstream::start(move |_| match name {
+            "" => Answer::json(status, told),
+            _ => Answer::json(status, told).header("x-amzn-errortype", name),
+        });
+        let gateway = Gateway::start(all(&upstream));
+        let reply = post(&gateway, path, &[], body).await;
+        let text = reply.text();
+        assert_eq!((reply.status.as_u16(), upstream.seen().len()), (502, 1), "{path} {name}: {text}");
+        assert!(!text.contains("sk-of-") && !text.contains("Canonical"), "{text}");
+        let own = match spoken {
+            "anthropic" => reply.json()["error"]["type"] == "api_error",
+            "gemini" => reply.json()["error"]["details"][0]["reason"] == "UPSTREAM_CREDENTIALS_EXHAUSTED",
+            _ => reply.header("x-amzn-errortype") == "InternalServerException",
+        };
+        assert!(own, "{path}: {text}");
     }
 }

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::support::client::{self, Open, Raw, open};
+use crate::support::frames;
 use crate::support::gateway::Gateway;
 use crate::support::is_long;
 use crate::support::upstream::{Answer, Step, Upstream};
@@ -150,5 +151,84 @@ async fn readiness_first_then_the_listeners() {
     assert_eq!(end(answer).await, End::Told);
     let reply = waiting.await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (503, Some("gateway_stopping")));
+    assert_eq!(gateway.wait_exit(), 0, "{}", gateway.output());
+}
+
+/// What each dialect is asked with: a model that waits, or one that streams.
+fn call(spoken: &str, model: &str) -> (String, String) {
+    let stream = model == "endless";
+    match spoken {
+        "openai" => (CHAT.to_owned(), format!(r#"{{"model":"my-openai/{model}","stream":{stream}}}"#)),
+        "anthropic" => ("/v1/messages".to_owned(), format!(r#"{{"model":"my-anthropic/{model}","stream":{stream}}}"#)),
+        "gemini" if stream => {
+            ("/v1beta/models/my-gemini%2Fendless:streamGenerateContent?alt=sse".to_owned(), "{}".to_owned())
+        }
+        "gemini" => (format!("/v1beta/models/my-gemini%2F{model}:generateContent"), "{}".to_owned()),
+        _ if stream => ("/model/my-bedrock%2Fendless/converse-stream".to_owned(), "{}".to_owned()),
+        _ => (format!("/model/my-bedrock%2F{model}/converse"), "{}".to_owned()),
+    }
+}
+
+/// Who waits and who reads when the process ends is told in the words of his dialect.
+#[tokio::test]
+async fn each_in_his_own_words() {
+    const SPOKEN: [&str; 4] = ["openai", "anthropic", "gemini", "bedrock"];
+    let upstream = Upstream::start(|seen| {
+        let text = format!("{} {}", seen.path, String::from_utf8_lossy(&seen.body));
+        let begun = frames::event("messageStart", "{}");
+        match text.contains("endless") {
+            true if text.starts_with("/model/") => {
+                let answer = Answer::new(200).header("content-type", "application/vnd.amazon.eventstream");
+                answer.step(Step::Send(begun.into())).step(Step::Hang)
+            }
+            true => Answer::events(["event: some\ndata: {}\n\n"]).step(Step::Hang),
+            false => Answer::hang(),
+        }
+    });
+    let provider = |kind: &str| {
+        format!(
+            r#""my-{kind}": {{"custom_provider_config": {{"base_provider_type": "{kind}"}}, "network_config": {{"base_url": "{}"}},
+                "keys": [{{"name": "{kind}", "value": "sk-of-{kind}-000000"}}]}}"#,
+            upstream.base()
+        )
+    };
+    let mut gateway = Gateway::start(format!(
+        r#"{{"server": {{"listen": ["127.0.0.1:0"], "drain_seconds": 1}}, "providers": {{{}}}}}"#,
+        SPOKEN.map(provider).join(",")
+    ));
+    let (mut waiting, mut reading) = (Vec::new(), Vec::new());
+    for spoken in SPOKEN {
+        let (path, body) = call(spoken, "waiting");
+        waiting.push(tokio::spawn(client::send(client::json_request(&gateway.url(&path), body))));
+        let (path, body) = call(spoken, "endless");
+        reading.push(open(client::json_request(&gateway.url(&path), body)).await);
+    }
+    upstream.wait_seen(2 * SPOKEN.len()).await;
+    gateway.signal(Signal::TERM);
+    for (spoken, mut answer) in SPOKEN.into_iter().zip(reading) {
+        let mut seen = Vec::new();
+        while let Ok(Some(chunk)) = answer.chunk().await {
+            seen.extend_from_slice(&chunk);
+        }
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        let word = match spoken {
+            "openai" => "\ndata: {\"error\":{\"message\":\"the gateway is being stopped\"",
+            "anthropic" => "\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"",
+            "gemini" => "\ndata: {\"error\":{\"code\":503,",
+            _ => "serviceUnavailableException",
+        };
+        assert!(seen.contains(word), "{spoken}: {seen}");
+    }
+    for (spoken, reply) in SPOKEN.into_iter().zip(waiting) {
+        let reply = reply.await.unwrap();
+        let told = reply.json();
+        let good = match spoken {
+            "openai" => told["error"]["code"] == "gateway_stopping",
+            "anthropic" => told["type"] == "error" && told["error"]["type"] == "overloaded_error",
+            "gemini" => told["error"]["status"] == "UNAVAILABLE" && told["error"]["code"] == 503,
+            _ => reply.header("x-amzn-errortype") == "ServiceUnavailableException" && told["message"].is_string(),
+        };
+        assert!(reply.status == 503 && good, "{spoken}: {} {told}", reply.status);
+    }
     assert_eq!(gateway.wait_exit(), 0, "{}", gateway.output());
 }

@@ -328,3 +328,68 @@ async fn ends_of_converse() {
         assert_eq!((exception, upstream.seen().len()), (told, 1));
     }
 }
+
+const GENERATE: &str = "/v1beta/models/up%2Fm:streamGenerateContent";
+
+#[tokio::test]
+async fn first_events_of_gemini() {
+    const GOOD: &str = "data: {\"candidates\": [{\"finishReason\": \"STOP\"}]}\r\n\r\n";
+    for (event, moves_on) in [
+        ("data: {\"error\":{\"code\":503,\"message\":\"m\",\"status\":\"UNAVAILABLE\"}}\r\n\r\n", true),
+        ("data: {\"error\": {\"code\": 429, \"status\": \"RESOURCE_EXHAUSTED\"}}\n\n", true),
+        ("data: {\"error\":{\"code\":401,\"status\":\"UNAUTHENTICATED\"}}\n\n", true),
+        ("data: {\"error\":{\"code\":403,\"status\":\"PERMISSION_DENIED\"}}\n\n", true),
+        ("data: {\"error\":{\"code\":400,\"status\":\"INVALID_ARGUMENT\"}}\n\n", false),
+    ] {
+        let upstream = Upstream::start(move |seen| match seen.header("x-goog-api-key") {
+            "sk-first-00" => Answer::events([event]),
+            _ => Answer::events([GOOD]),
+        });
+        let gateway = speaking("gemini", &upstream);
+        let (status, _, text, clean) = stream(&gateway, &format!("{GENERATE}?alt=sse"), "{}").await;
+        assert_eq!((status, &*text, clean), (200, if moves_on { GOOD } else { event }, true));
+        assert_eq!(upstream.seen().len(), if moves_on { 2 } else { 1 }, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn ends_of_gemini() {
+    let text = "data: {\"candidates\": [{\"content\": {}}]}\n\n";
+    let stop = "data: {\"candidates\": [{\"finishReason\": \"STOP\"}]}\n\n";
+    let event = "data: {\"error\":{\"code\":502,";
+    let sse = |pieces: Vec<&'static str>| Answer::events(pieces);
+    let list = |pieces: Vec<&'static str>| {
+        let answer = Answer::new(200).header("content-type", "application/json; charset=UTF-8");
+        let sent = pieces.into_iter().fold(answer, |answer, piece| answer.step(Step::Send(piece.into())));
+        // Sized otherwise, and then the connection tells.
+        sent.step(Step::Pause(Duration::ZERO))
+    };
+    for (answer, sent, told) in [
+        (sse(vec![text, stop]), [text, stop].concat(), None),
+        (sse(vec![stop, text]), [stop, text].concat(), None),
+        (sse(vec!["data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n"]), String::new(), None),
+        (sse(vec![text]), text.to_owned(), Some(event)),
+        (sse(vec![text, &stop[..40]]), [text, &stop[..40]].concat(), Some(event)),
+        (list(vec!["[{\"a\":1}", ",\n{\"b\":2}", "]"]), "[{\"a\":1},\n{\"b\":2}]".to_owned(), None),
+        (list(vec!["[]"]), "[]".to_owned(), None),
+        (list(vec!["{\"candidates\":[]}"]), "{\"candidates\":[]}".to_owned(), None),
+        (list(vec!["[{\"a\":1}\n"]), "[{\"a\":1}\n".to_owned(), Some(",{\"error\":{\"code\":502,")),
+        (list(vec!["[{\"a\":1},"]), "[{\"a\":1},".to_owned(), Some("{\"error\":{\"code\":502,")),
+        // There is no place for words of ours.
+        (list(vec!["[{\"a\":"]), "[{\"a\":".to_owned(), Some("")),
+    ] {
+        let upstream = Upstream::start(move |_| answer.clone());
+        let gateway = speaking("gemini", &upstream);
+        let path = format!("{GENERATE}{}", if sent.starts_with(['[', '{']) { "" } else { "?alt=sse" });
+        let (status, _, text, clean) = stream(&gateway, &path, "{}").await;
+        assert_eq!((status, clean), (200, told.is_none()), "{sent:?}: {text}");
+        let behind = text.strip_prefix(&sent).unwrap_or_else(|| panic!("{text:?} is not {sent:?} and more"));
+        match told {
+            Some("") => assert_eq!(behind, ""),
+            Some(word) => assert!(behind.starts_with(word), "{text}"),
+            None if sent.is_empty() => {}
+            None => assert_eq!(behind, ""),
+        }
+        assert_eq!(upstream.seen().len(), 1);
+    }
+}

@@ -242,7 +242,12 @@ async fn run(name: &str, gateway: &Gateway, impair: &Impair, cases: Vec<(usize, 
                 // A reset may overtake what was sent before it: any prefix may have arrived.
                 Fault::Reset(at) => (0..=at)
                     .rev()
-                    .map(|at| judge(recording, framing, recording.body_within(framing, at), at == wire, &got))
+                    .flat_map(|at| {
+                        let held = recording.body_within(framing, at);
+                        // Nor is it an end: what only the connection could end is then broken.
+                        let broken = judge(recording, Framing::Chunked(1), held, false, &got);
+                        [judge(recording, framing, held, at == wire, &got), broken]
+                    })
                     .find(Result::is_ok)
                     .unwrap_or_else(|| Err(format!("nothing explains {:?}", String::from_utf8_lossy(&got.body)))),
             };
