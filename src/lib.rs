@@ -29,6 +29,7 @@ pub mod permit;
 pub mod project;
 pub mod provider;
 pub mod proxy;
+pub mod rate;
 pub mod router;
 pub mod secret;
 pub mod server;

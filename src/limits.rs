@@ -415,6 +415,14 @@ pub const STATE_FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const STATE_JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Of SQLite's page cache, on one thread of the process.
 pub const STATE_CACHE_KIB_MAX: u64 = 1024;
+/// Requests a minute of a management key.
+pub const MANAGEMENT_RATE_DEFAULT: u64 = 60;
+/// Requests a minute of a project's key.
+pub const PROJECT_RATE_DEFAULT: u64 = 600;
+/// Of what a path names, as much stands in the audit log.
+pub const AUDIT_TARGET_CHARS_MAX: usize = 256;
+/// A longer `Idempotency-Key` is refused.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Remembered requests; beyond it the oldest give way.

@@ -62,6 +62,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the writer of the config does not answer; try again")
     }
 
+    /// What must be remembered cannot be: the thread of the state is gone or drowning.
+    pub fn state_unavailable() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "state_unavailable", "the state does not answer; try again")
+    }
+
     /// What kind of mistake it is, in the words that clients of these APIs know.
     pub fn kind(&self) -> &'static str {
         match self.status {
@@ -70,6 +75,7 @@ impl ApiError {
             StatusCode::NOT_FOUND => "not_found_error",
             StatusCode::CONFLICT => "conflict_error",
             StatusCode::PRECONDITION_FAILED => "precondition_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         }

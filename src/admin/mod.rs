@@ -10,17 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
-use http_body::Body;
+use http::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::error::{BoxError, GatewayError};
+use crate::error::GatewayError;
 use crate::id::RequestId;
-use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_IN_FLIGHT_MAX, ADMIN_RECORD_BYTES_MAX};
 use crate::permit::{Bound, Room};
 use crate::project::Caller;
-use crate::router::{AdminMatch, AdminRoute, StatusRoute};
+use crate::router::{AdminRoute, StatusRoute};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::store::{Command, Generation, Store};
@@ -29,6 +27,7 @@ use crate::telemetry::Meters;
 mod bifrost;
 mod body;
 mod check;
+mod conduct;
 mod config;
 mod error;
 mod etag;
@@ -42,13 +41,16 @@ mod origin;
 mod refresh;
 mod reload;
 mod replace;
+mod replay;
 mod shape;
 mod standing;
 mod view;
 mod write;
 
+pub use conduct::{Asked, Errands, Made};
 pub use first_seen::FirstSeen;
 pub use refresh::{Listing, Models, Prober};
+pub use replay::ShowsSecret;
 pub use view::Lens;
 
 use error::ApiError;
@@ -68,16 +70,7 @@ pub struct Admin {
     pub busy: Bound,
     /// Of the bodies that are held.
     pub room: Room,
-}
-
-/// A management request whose caller's scope has been checked.
-pub struct Asked<'a> {
-    pub matched: &'a AdminMatch<'a>,
-    pub snapshot: &'a Snapshot,
-    pub head: &'a HeaderMap,
-    pub query: Option<&'a str>,
-    pub id: &'a RequestId,
-    pub prober: &'a dyn Prober,
+    pub errands: Errands,
 }
 
 impl Admin {
@@ -101,64 +94,30 @@ impl Admin {
         }
     }
 
-    /// Management routes.
-    pub async fn answer<B>(&self, asked: Asked<'_>, body: B) -> Response<Bytes>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
-        let (id, provider) = (asked.id, &*asked.matched.provider);
-        let Some(_permit) = self.busy.take(ADMIN_IN_FLIGHT_MAX) else {
-            let message = "too many management requests at the same time";
-            return bifrost::envelope(
-                &ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message),
-                id,
-                provider,
-            );
-        };
-        match self.respond(&asked, body).await {
-            Ok(response) => response,
-            Err(error) => bifrost::envelope(&error, id, provider),
-        }
-    }
-
-    async fn respond<B>(&self, asked: &Asked<'_>, body: B) -> Result<Response<Bytes>, ApiError>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
-        let Asked { matched, snapshot, head, query, prober, .. } = *asked;
+    /// What a route does.
+    async fn respond(&self, asked: &Asked, text: String) -> Result<Response<Bytes>, ApiError> {
+        let Asked { matched, snapshot, head, query, prober, .. } = asked;
+        let (provider, key_id, prober) = (&*matched.provider, &*matched.key_id, &**prober);
         self.lens.first_seen.recall(&self.state).await;
-        let (provider, key_id) = (&*matched.provider, &*matched.key_id);
-        let limits = &snapshot.server.limits;
-        let bytes_max = match matched.route {
-            AdminRoute::ConfigCheck => ADMIN_BODY_BYTES_MAX,
-            _ => ADMIN_RECORD_BYTES_MAX,
-        };
-        let text = async || body::text(head, body, bytes_max as u64, limits, &self.room).await;
         match matched.route {
             AdminRoute::ConfigStatus => Ok(json(StatusCode::OK, &config::status(self, snapshot))),
             AdminRoute::ConfigReload => reload::answer(self).await,
-            AdminRoute::ConfigCheck => check::answer(text().await?).await,
-            AdminRoute::Explain => explain::answer(self, snapshot, query),
+            AdminRoute::ConfigCheck => check::answer(text).await,
+            AdminRoute::Explain => explain::answer(self, snapshot, query.as_deref()),
             AdminRoute::OpenApi => Ok(openapi::answer()),
             AdminRoute::AllKeys => bifrost::all_keys(self, head),
             AdminRoute::Providers => bifrost::providers(self, head),
-            AdminRoute::ProviderCreate => bifrost::create_provider(self, prober, &*body::object(&text().await?)?).await,
+            AdminRoute::ProviderCreate => bifrost::create_provider(self, prober, &*body::object(&text)?).await,
             AdminRoute::Provider => bifrost::provider(self, head, provider),
             AdminRoute::ProviderPut => {
-                bifrost::put_provider(self, prober, head, provider, &*body::object(&text().await?)?).await
+                bifrost::put_provider(self, prober, head, provider, &*body::object(&text)?).await
             }
             AdminRoute::ProviderDelete => bifrost::delete_provider(self, head, provider).await,
             AdminRoute::ProviderRefresh => refresh::provider(self, prober, provider).await,
             AdminRoute::Keys => bifrost::keys(self, head, provider),
-            AdminRoute::KeyCreate => {
-                bifrost::create_key(self, prober, head, provider, body::object(&text().await?)?).await
-            }
+            AdminRoute::KeyCreate => bifrost::create_key(self, prober, head, provider, body::object(&text)?).await,
             AdminRoute::Key => bifrost::key(self, head, provider, key_id),
-            AdminRoute::KeyPut => {
-                bifrost::put_key(self, prober, head, (provider, key_id), body::object(&text().await?)?).await
-            }
+            AdminRoute::KeyPut => bifrost::put_key(self, prober, head, (provider, key_id), body::object(&text)?).await,
             AdminRoute::KeyDelete => bifrost::delete_key(self, head, provider, key_id).await,
             AdminRoute::KeyRefresh => refresh::key(self, prober, provider, key_id).await,
         }

@@ -22,7 +22,7 @@ use super::systemd;
 use super::worker::Worker;
 use super::world::Machine;
 use super::{machine, panics};
-use crate::admin::{Admin, Lens};
+use crate::admin::{Admin, Errands, Lens};
 use crate::clock::Clock;
 use crate::config::Problems;
 use crate::dispatch::Dice;
@@ -221,6 +221,7 @@ fn shared(
         log_lines_dropped: Arc::new(move || dropped.dropped()),
         busy: Bound::new(),
         room: room.clone(),
+        errands: Errands::default(),
     });
     let lists = commands.clone();
     let learnt: ModelsListed = Arc::new(move |provider, models| {

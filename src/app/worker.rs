@@ -36,7 +36,7 @@ struct Inner {
     store: Arc<Store>,
     proxy: Arc<Proxy>,
     admin: Arc<Admin>,
-    prober: WorkerProber,
+    prober: Arc<WorkerProber>,
     in_flight: Bound,
     ids: RequestIds,
     own_uid: u32,
@@ -51,7 +51,7 @@ pub struct Asker {
 impl Worker {
     pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, in_flight: Bound, ids: RequestIds) -> Self {
         let own_uid = rustix::process::getuid().as_raw();
-        let prober = WorkerProber::new(Arc::clone(&proxy));
+        let prober = Arc::new(WorkerProber::new(Arc::clone(&proxy)));
         Self { inner: Arc::new(Inner { store, proxy, admin, prober, in_flight, ids, own_uid }) }
     }
 }
@@ -156,12 +156,15 @@ impl Inner {
             Matched::Admin(matched) => {
                 let (parts, body) = request.into_parts();
                 let asked = Asked {
-                    matched: &matched,
-                    snapshot,
-                    head: &parts.headers,
-                    query: uri.query(),
-                    id,
-                    prober: &self.prober,
+                    matched: matched.into_owned(),
+                    method,
+                    path: uri.path_and_query().map_or("", |it| it.as_str()).into(),
+                    query: uri.query().map(Box::from),
+                    head: parts.headers,
+                    snapshot: Arc::clone(snapshot),
+                    caller,
+                    id: id.clone(),
+                    prober: self.prober.clone(),
                 };
                 // Rare, and its future is large: it must not be carried by every other request.
                 let mut response = Box::pin(self.admin.answer(asked, body)).await;

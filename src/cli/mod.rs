@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::app;
 use crate::config::{Document, Problems, Severity};
 
+mod audit;
 mod check;
 mod completions;
 mod diff;
@@ -59,6 +60,8 @@ enum Command {
     Seal(seal::Args),
     /// Make tokens for callers and for management.
     Token(token::Args),
+    /// Show who wrote what through the management APIs, and what came of it.
+    Audit(audit::Args),
     /// Print completions for a shell.
     Completions(completions::Args),
 }
@@ -85,6 +88,7 @@ pub fn run() -> ExitCode {
         Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::Seal(args)) => seal::run(&args),
         Some(Command::Token(args)) => token::run(&args),
+        Some(Command::Audit(args)) => audit::run(&args),
         Some(Command::Completions(args)) => completions::run(&args),
     }
 }

@@ -11,6 +11,7 @@ use super::{KeyHealth, OriginHealth};
 use crate::hash::{ConfigHash, Fingerprint};
 use crate::id::{KeyId, ProviderName, TransportId};
 use crate::limits::{MODEL_LIST_ENTRIES_MAX, RETIRED_HEALTH_KEEP, RETIRED_HEALTH_MAX};
+use crate::rate::RateCell;
 use crate::ticks::Ticks;
 
 /// Model lists by provider, as the upstreams gave them last.
@@ -28,6 +29,8 @@ struct Entry<H> {
 pub struct Registry {
     keys: HashMap<(KeyId, ConfigHash, Fingerprint), Entry<KeyHealth>>,
     origins: HashMap<TransportId, Entry<OriginHealth>>,
+    /// By owner and name of the access key; the management's owner is empty.
+    rates: HashMap<(Box<str>, Box<str>), Entry<RateCell>>,
     listed: Listed,
 }
 
@@ -44,6 +47,11 @@ impl Registry {
     /// Breaker and retry budget of an origin, shared by all keys whose destination it is.
     pub fn origin(&mut self, id: TransportId) -> Arc<OriginHealth> {
         Arc::clone(&self.origins.entry(id).or_default().health)
+    }
+
+    /// What an access key has used of its limit.
+    pub fn rate(&mut self, owner: &str, name: &str) -> Arc<RateCell> {
+        Arc::clone(&self.rates.entry((owner.into(), name.into())).or_default().health)
     }
 
     pub fn listed(&self) -> &Listed {
@@ -67,6 +75,7 @@ impl Registry {
     pub fn prune<'a>(&mut self, providers: impl IntoIterator<Item = &'a ProviderName>, now: Ticks) {
         retire(&mut self.keys, now);
         retire(&mut self.origins, now);
+        retire(&mut self.rates, now);
         let mut listed = Listed::new();
         for provider in providers {
             if let Some((name, models)) = self.listed.remove_entry(provider) {

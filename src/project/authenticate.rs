@@ -174,7 +174,12 @@ mod tests {
     const WRONG: &str = "mlx_sk_99999999999999999999999999999999999994LDCO9";
 
     fn key(name: &str, token: Option<&str>) -> AccessKey {
-        AccessKey { name: name.into(), digest: token.map(|t| token_digest(t.as_bytes())) }
+        AccessKey {
+            name: name.into(),
+            digest: token.map(|t| token_digest(t.as_bytes())),
+            rate_limit: 1,
+            rate: std::sync::Arc::default(),
+        }
     }
 
     fn project(id: &str, keys: Vec<AccessKey>) -> Project {

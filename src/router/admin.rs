@@ -34,6 +34,28 @@ pub enum AdminRoute {
     KeyRefresh,
 }
 
+impl AdminRoute {
+    /// Whether a request has a body that is read.
+    pub fn takes_body(self) -> bool {
+        match self {
+            Self::ConfigCheck | Self::ProviderCreate | Self::ProviderPut | Self::KeyCreate | Self::KeyPut => true,
+            Self::ConfigStatus
+            | Self::ConfigReload
+            | Self::Explain
+            | Self::OpenApi
+            | Self::AllKeys
+            | Self::Providers
+            | Self::Provider
+            | Self::ProviderDelete
+            | Self::ProviderRefresh
+            | Self::Keys
+            | Self::Key
+            | Self::KeyDelete
+            | Self::KeyRefresh => false,
+        }
+    }
+}
+
 /// A path of the management APIs.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminRow {
@@ -82,6 +104,17 @@ pub struct AdminMatch<'p> {
     /// Decoded once; empty where the row captures none.
     pub provider: Cow<'p, str>,
     pub key_id: Cow<'p, str>,
+}
+
+impl AdminMatch<'_> {
+    pub fn into_owned(self) -> AdminMatch<'static> {
+        AdminMatch {
+            route: self.route,
+            scope: self.scope,
+            provider: self.provider.into_owned().into(),
+            key_id: self.key_id.into_owned().into(),
+        }
+    }
 }
 
 /// Matches a path below one of the management roots.

@@ -38,6 +38,7 @@ use crate::hash::{ConfigHash, Fingerprint};
 use crate::health::{KeyHealth, OriginHealth};
 use crate::id::{KeyId, KeyName, ProjectId, ProviderName, TransportId, UpstreamModel};
 use crate::provider::{Place, ProviderRow, UpstreamAuth};
+use crate::rate::RateCell;
 use crate::secret::Secret;
 use crate::weight::{Priority, Weight};
 
@@ -315,6 +316,9 @@ pub struct AccessKey {
     pub name: Box<str>,
     /// blake3 of the whole token; `None` = configured but unresolved, which admits nobody.
     pub digest: Option<blake3::Hash>,
+    /// Requests a minute.
+    pub rate_limit: u64,
+    pub rate: Arc<RateCell>,
 }
 
 #[derive(Debug, Default)]

@@ -30,6 +30,8 @@ pub struct Outcome {
     pub code: Box<str>,
     /// Generation that ran when it was answered.
     pub generation: u64,
+    /// Name of what was made, where the path does not name it; becomes the target.
+    pub made: Option<Box<str>>,
 }
 
 /// An entry as it was read.
@@ -50,12 +52,11 @@ pub(super) fn intend(connection: &Connection, entry: &Entry) -> rusqlite::Result
 
 pub(super) fn conclude(connection: &Connection, number: u64, outcome: &Outcome) -> rusqlite::Result<()> {
     let [number, generation] = [number, outcome.generation].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-    connection.prepare("UPDATE audit SET status = ?, code = ?, generation = ? WHERE number = ?")?.execute(params![
-        outcome.status,
-        outcome.code,
-        generation,
-        number
-    ])?;
+    connection
+        .prepare(
+            "UPDATE audit SET status = ?, code = ?, generation = ?, target = coalesce(?, target) WHERE number = ?",
+        )?
+        .execute(params![outcome.status, outcome.code, generation, outcome.made, number])?;
     Ok(())
 }
 
@@ -84,7 +85,7 @@ pub(super) fn newest(connection: &Connection, count: u64) -> rusqlite::Result<Ve
     )?;
     let rows = query.query_map([i64::try_from(count).unwrap_or(i64::MAX)], |row| {
         let outcome = match row.get::<_, Option<u16>>(6)? {
-            Some(status) => Some(Outcome { status, code: row.get(7)?, generation: unsigned(row.get(8)?) }),
+            Some(status) => Some(Outcome { status, code: row.get(7)?, generation: unsigned(row.get(8)?), made: None }),
             None => None,
         };
         let entry = Entry {

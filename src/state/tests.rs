@@ -94,7 +94,7 @@ async fn the_log_and_the_rest() {
     };
     let first = state.intend(entry("openai")).await.unwrap();
     let second = state.intend(entry("groq")).await.unwrap();
-    let outcome = Outcome { status: 409, code: "config_locked".into(), generation: 7 };
+    let outcome = Outcome { status: 409, code: "config_locked".into(), generation: 7, made: None };
     state.conclude(second, outcome.clone()).unwrap();
     let sight = Sight { hash: ConfigHash::of_bytes(b"x"), first: at(5), changed: at(6) };
     state.seen(vec![(KeyId::new("a"), sight)]).unwrap();

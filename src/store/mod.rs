@@ -44,7 +44,7 @@ pub use port::{Clock, Compile, ListenerPort, PreparedToken, Sealer, Source, Syst
 pub use rekey::Rekey;
 pub use resolve::{Env, Resolver, system_env};
 pub use seal::{Place, SealFault, SealKeyId, Sealed};
-pub use sealing_key::{KEY_FILE_NOTE, SystemSealer, sealed_fields};
+pub use sealing_key::{KEY_FILE_NOTE, SystemSealer, open_kept, seal_kept, sealed_fields};
 pub use state_dir::{make_state_dir, replace_file};
 pub use status::{Alive, Failure, ReloadOutcome, ReloadResult, Status, WatchMode, WriteMode};
 pub use watch::{Directories, Events, Knock, NoEvents, SystemEvents};

@@ -21,6 +21,8 @@ use crate::snapshot::{SealingKey, Unready, secret_fields};
 pub const KEY_FILE_NOTE: &str = "it protects the git history and backups of the config, and not the disk that both lie on; keep a copy of it where the config's backups are not";
 
 const RANDOM_BYTES: usize = 32;
+/// Stands in no config: what is kept elsewhere does not open there.
+const KEPT_PLACE: &str = "/kept";
 
 /// Seals with the key of the file that the secret goes into.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +65,37 @@ impl Sealer for SystemSealer {
     fn seal(&mut self, secret: &Secret, pointer: &str, base: &Base<'_>) -> Result<String, String> {
         self.key(base)?.seal(secret, &Place::of(pointer))
     }
+}
+
+/// Seals a text that is kept for a while outside of the config. `needs_old_key`: the config holds
+/// values under a key, hence no new one is made.
+pub fn seal_kept(key: &SealingKey, needs_old_key: bool, text: String) -> Result<String, String> {
+    let key = match key {
+        SealingKey::Given(Ok(secret)) => SealKey::of(secret)?,
+        SealingKey::Given(Err(why)) => return Err(no_given_key(why)),
+        SealingKey::Own { file } => {
+            if read(file)?.is_none() && !needs_old_key {
+                make(file).map_err(|error| format!("the key file {} cannot be made: {error}", file.display()))?;
+            }
+            let (_, key) = read(file)?.ok_or_else(|| format!("the key file {} is gone", file.display()))?;
+            key
+        }
+    };
+    key.seal(&Secret::new(text), &Place::of(KEPT_PLACE))
+}
+
+/// What [`seal_kept`] made a text of.
+pub fn open_kept(key: &SealingKey, sealed: &str) -> Result<String, String> {
+    let key = match key {
+        SealingKey::Given(Ok(secret)) => SealKey::of(secret)?,
+        SealingKey::Given(Err(why)) => return Err(no_given_key(why)),
+        SealingKey::Own { file } => {
+            let (_, key) = read(file)?.ok_or_else(|| format!("the key file {} is gone", file.display()))?;
+            key
+        }
+    };
+    let opened = open_with(sealed, &Place::of(KEPT_PLACE), std::iter::once(key)).map_err(SealFault::as_str)?;
+    Ok(opened.expose().to_owned())
 }
 
 /// Why `management.sealing_key` cannot be used.

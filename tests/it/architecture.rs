@@ -17,8 +17,21 @@ struct Rank {
 }
 
 /// Rank 0: flat files that may import each other.
-const BASE: [&str; 12] =
-    ["id", "secret", "hash", "weight", "limits", "error", "ticks", "chunks", "cell", "permit", "token", "base64url"];
+const BASE: [&str; 13] = [
+    "id",
+    "secret",
+    "hash",
+    "weight",
+    "limits",
+    "error",
+    "ticks",
+    "chunks",
+    "cell",
+    "permit",
+    "rate",
+    "token",
+    "base64url",
+];
 
 /// Everything of ranks 1 to 3.
 const DOMAIN: [&str; 5] = ["dialect", "config", "provider", "health", "snapshot"];

@@ -17,7 +17,7 @@ const MANAGER: &str = "mlx_mk_00000000000000000000000000000000000002woz6J";
 const CONFIG: &str = r#"{
   // Put back by tests/contract/hooks.py when a request has deleted from it.
   "server": {"listen": ["127.0.0.1:0"]}, "observability": {"access_log": false},
-  "management": {"keys": [{"name": "ops", "value": "env.KW_MANAGER"}], "allowed_origins": ["http://127.0.0.1:1"]},
+  "management": {"keys": [{"name": "ops", "value": "env.KW_MANAGER"}], "rate_limit_per_minute": 1000000, "allowed_origins": ["http://127.0.0.1:1"]},
   "providers": {
     "openai": {"network_config": {"base_url": "http://127.0.0.1:1"}, "keys": [
       {"id": "main", "name": "main", "value": "env.OPENAI_API_KEY"}, {"id": "spare", "name": "spare", "value": "env.OPENAI_API_KEY"}]},

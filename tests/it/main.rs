@@ -12,6 +12,7 @@ mod azure;
 mod canary;
 mod cli;
 mod contract;
+mod conventions;
 mod crash;
 mod deadlines;
 mod descriptors;

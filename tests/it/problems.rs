@@ -77,7 +77,7 @@ fn documents() -> Vec<String> {
             "\"projects\": [{\"id\": \"a\", \"budgets\": [{\"id\": \"m\", \"limit_usd\": 5, \"period\": \"month\"}]}]",
             "\"management\": {\"keys\": [{\"name\": \"a\", \"hash\": \"blake3:00\"}]}",
             "\"management\": {\"listen\": [\"0.0.0.0:0\"]}",
-            "\"management\": {\"rate_limit_per_minute\": 5}",
+            "\"management\": {\"rate_limit_per_minute\": -5}",
             "\"management\": {\"allowed_origins\": [\"127.0.0.1:1\"], \"references\": {\"env\": [\"env.A\"]}}",
             "\"prices\": {\"m\": {\"input_usd_per_mtok\": -1}}",
             "\"state\": {\"dir\": \"..\"}",

@@ -28,7 +28,7 @@ use super::etag::{self, IfMatch};
 use super::merge::{Ground, invalid};
 use super::refresh::{self, Prober};
 use super::view::{keys_hash, list_hash, provider_hash};
-use super::{Admin, json as answer, write};
+use super::{Admin, Made, json as answer, write};
 use crate::config::Tree;
 use crate::config::problem::pointer_to;
 use crate::config::syntax::{Kind, Value};
@@ -127,7 +127,8 @@ pub async fn create_provider(admin: &Admin, prober: &dyn Prober, body: &Tree) ->
     let change = CreateProvider { name: name.clone(), body, ids, now: admin.time() };
     let written = write::apply(admin, Box::new(change)).await?;
     refresh::soon(prober, &written, &name, |_| true);
-    shown_provider(admin, &admin.looked_at(written.generation), &name, None)
+    let response = shown_provider(admin, &admin.looked_at(written.generation), &name, None)?;
+    Ok(made(response, &name))
 }
 
 /// `PUT /api/providers/{provider}`.
@@ -161,7 +162,14 @@ pub async fn create_key(admin: &Admin, prober: &dyn Prober, head: &HeaderMap, na
     let change = CreateKey { provider: name.to_owned(), body, id: id.clone(), now, if_match };
     let written = write::apply(admin, Box::new(change)).await?;
     refresh::soon(prober, &written, name, |key| key.id.as_str() == id);
-    shown_key(admin, &admin.looked_at(written.generation), name, &id, None)
+    let response = shown_key(admin, &admin.looked_at(written.generation), name, &id, None)?;
+    Ok(made(response, &format!("{name}/{id}")))
+}
+
+/// For the audit log: the path does not name what is new.
+fn made(mut response: Response<Bytes>, name: &str) -> Response<Bytes> {
+    response.extensions_mut().insert(Made(name.into()));
+    response
 }
 
 /// `PUT /api/providers/{provider}/keys/{key_id}`.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use self::answers::answers;
 use super::json as answer_json;
+use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::router::{ADMIN, AdminRoute, AdminRow};
 
 /// What the table does not say of a route.
@@ -162,7 +163,7 @@ pub fn document() -> Value {
         "info": {
             "title": "keyway management",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Every write is a minimal diff of config.json and is answered when it serves.",
+            "description": "Every write is a minimal diff of config.json and is answered when it serves. A management key has 60 requests a minute unless set; x-ratelimit-limit, -remaining and -reset tell what is left.",
             "license": {"name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE")},
         },
         "servers": [{"url": "/"}],
@@ -205,6 +206,14 @@ fn described(row: &AdminRow) -> Value {
     parameters.extend(condition.map(|(name, text)| {
         json!({"name": name, "in": "header", "required": false, "description": text, "schema": {"type": "string"}})
     }));
+    if row.method != "GET" {
+        let text = "The same key, path and body within 24 hours: the answer that was given first";
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_BYTES_MAX});
+        let parameter = json!({
+            "name": "Idempotency-Key", "in": "header", "required": false, "description": text, "schema": schema,
+        });
+        parameters.push(parameter);
+    }
     let mut described = json!({
         "operationId": id, "tags": [tag], "summary": summary,
         "responses": responses(row, answer, tagged, body.is_some() || !query.is_empty(), !captures.is_empty()),
@@ -234,14 +243,24 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
     let writes = tagged == Tagged::IfMatch || row.route == AdminRoute::ProviderCreate;
     let rows = [
         ("304", tagged == Tagged::IfNoneMatch, None),
-        ("400", has_input || has_captures, Some("The request is wrong; error.param names the member")),
+        (
+            "400",
+            has_input || has_captures || row.method != "GET",
+            Some("The request is wrong; error.param names the member"),
+        ),
         ("401", true, Some("No management key, or a wrong one")),
         ("403", true, Some("A project's key, or a caller from elsewhere where no keys are configured")),
         ("404", has_captures || !row.path.starts_with("/api/config"), Some("There is no such thing")),
-        ("409", writes, Some("In the way of another, or the file cannot be written now")),
+        ("409", writes || row.method != "GET", Some("In the way of another, or the file cannot be written now")),
         ("412", tagged == Tagged::IfMatch, Some("The state is not the expected one")),
         ("413", has_input, Some("The body is too large")),
         ("415", has_input, Some("Not application/json")),
+        ("422", row.method != "GET", Some("The Idempotency-Key was used for another body")),
+        (
+            "429",
+            row.route != AdminRoute::ConfigStatus,
+            Some("The key's requests of this minute are used up; see Retry-After"),
+        ),
         ("500", writes, Some("The disk failed; nothing has changed")),
         ("503", true, Some("Too many requests at the same time, or the process is ending")),
         ("507", writes, Some("The disk is full; nothing has changed")),

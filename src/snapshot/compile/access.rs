@@ -4,12 +4,13 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Compiler, listen, references};
 use crate::config::file::ManagementFile;
 use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
-use crate::limits::KEY_NAME_CHARS_MAX;
+use crate::limits::{KEY_NAME_CHARS_MAX, MANAGEMENT_RATE_DEFAULT};
 use crate::snapshot::{AccessKey, Management};
 
 const HASH_PREFIX: &str = "blake3:";
@@ -35,7 +36,12 @@ pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>, s
             hash: key.hash.as_deref(),
             value: key.value.as_ref(),
         });
-        keys(cx, entries, "/management/keys")
+        let rate_limit = file.rate_limit_per_minute.unwrap_or(MANAGEMENT_RATE_DEFAULT);
+        if rate_limit == 0 {
+            let text = "0: no management key can ask for anything but the status";
+            cx.problems.warning(Code::Suspicious, "/management/rate_limit_per_minute", text);
+        }
+        keys(cx, entries, "/management/keys", rate_limit)
     });
     let listen = file.listen.as_ref().map(|written| listen::all(cx, written, "/management/listen"));
     let allowed_origins = references::origins(cx, file);
@@ -46,6 +52,7 @@ pub(super) fn keys<'f>(
     cx: &mut Compiler<'_>,
     entries: impl Iterator<Item = Entry<'f>>,
     pointer: &str,
+    rate_limit: u64,
 ) -> Vec<AccessKey> {
     let mut names: HashSet<&str> = HashSet::new();
     let mut keys = Vec::new();
@@ -68,7 +75,8 @@ pub(super) fn keys<'f>(
             }
             Some(_) => {}
         }
-        keys.push(AccessKey { name: entry.name.unwrap_or_default().into(), digest: digest(cx, &entry, &at) });
+        let name = entry.name.unwrap_or_default().into();
+        keys.push(AccessKey { name, digest: digest(cx, &entry, &at), rate_limit, rate: Arc::default() });
     }
     keys
 }

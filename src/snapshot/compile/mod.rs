@@ -92,7 +92,7 @@ pub fn compile(
     let server = server::settings(&mut cx, file.server.as_ref());
     let drafts = provider::all(&mut cx, file.providers.as_deref().unwrap_or_default());
     let routes = route::all(&mut cx, file.routes.as_deref().unwrap_or_default(), &drafts);
-    let management = access::management(&mut cx, file.management.as_ref(), &state_dir);
+    let mut management = access::management(&mut cx, file.management.as_ref(), &state_dir);
     let projects =
         file.projects.as_ref().map(|projects| project::all(&mut cx, projects, &drafts, file.routes.as_deref()));
     server::exposure(&mut cx, file.server.as_ref(), &server, &management, projects.is_some());
@@ -105,6 +105,9 @@ pub fn compile(
         return (None, problems);
     }
     let providers: Vec<Arc<Provider>> = drafts.into_iter().map(|draft| finish(draft, registry)).collect();
+    for key in management.keys.iter_mut().flatten() {
+        key.rate = registry.rate("", &key.name);
+    }
     let index = index::build(&providers, registry.listed());
     let secrets::Found { files: secret_files, fingerprint, masks } = secrets.into_found(input.fingerprint_key);
     let snapshot = Snapshot {

@@ -9,7 +9,7 @@ use crate::config::Code;
 use crate::config::file::{ProjectFile, RouteFile};
 use crate::config::problem::pointer_to;
 use crate::id::ProjectId;
-use crate::limits::PROJECT_ID_CHARS_MAX;
+use crate::limits::{PROJECT_ID_CHARS_MAX, PROJECT_RATE_DEFAULT};
 use crate::snapshot::Project;
 
 pub(super) fn all(
@@ -57,7 +57,7 @@ fn one(
         hash: key.hash.as_deref(),
         value: key.value.as_ref(),
     });
-    let keys = access::keys(cx, entries, &pointer_to(pointer, "keys"));
+    let keys = access::keys(cx, entries, &pointer_to(pointer, "keys"), PROJECT_RATE_DEFAULT);
     let models = match &file.models {
         None => vec!["*".into()],
         Some(patterns) => patterns_of(cx, patterns, providers, routes, &pointer_to(pointer, "models")),

@@ -5,7 +5,7 @@
 
 use super::Compiler;
 use crate::config::ConfigFile;
-use crate::config::file::{ManagementFile, NetworkFile, ProjectFile, ProviderFile, StateFile};
+use crate::config::file::{NetworkFile, ProjectFile, ProviderFile, StateFile};
 use crate::config::problem::pointer_to;
 
 pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
@@ -18,9 +18,6 @@ pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
     }
     for (i, project) in file.projects.iter().flatten().enumerate() {
         project_members(cx, project, &pointer_to("/projects", &i.to_string()));
-    }
-    if let Some(management) = &file.management {
-        management_members(cx, management);
     }
     if file.prices.as_ref().is_some_and(|prices| !prices.is_empty()) {
         cx.not_yet("/prices", "`prices`");
@@ -72,8 +69,4 @@ fn project_members(cx: &mut Compiler<'_>, file: &ProjectFile, pointer: &str) {
         let pointer = pointer_to(&keys, &i.to_string());
         refuse(cx, &pointer, &[("rate_limit_per_minute", key.rate_limit_per_minute.is_some())]);
     }
-}
-
-fn management_members(cx: &mut Compiler<'_>, file: &ManagementFile) {
-    refuse(cx, "/management", &[("rate_limit_per_minute", file.rate_limit_per_minute.is_some())]);
 }

@@ -47,7 +47,7 @@ pub fn config(base: &str) -> String {
     let whole = json!({
         "server": {"listen": ["127.0.0.1:0"]},
         "observability": {"log_level": "trace"},
-        "management": {"keys": [{"name": "ops", "value": "env.KW_MANAGER"}], "allowed_origins": [base]},
+        "management": {"keys": [{"name": "ops", "value": "env.KW_MANAGER"}], "rate_limit_per_minute": 1_000_000, "allowed_origins": [base]},
         "projects": [{"id": "app", "keys": [{"name": "ci", "value": "env.KW_PROJECT"}], "pin": true, "passthrough": true}],
         "providers": providers,
     });

@@ -27,7 +27,7 @@ fn whole(canaries: &mut Canaries, base: &str) -> (Value, Around, Vec<String>) {
     let whole = json!({
         "server": {"listen": ["127.0.0.1:0"]},
         "observability": {"log_level": "trace"},
-        "management": {"keys": [{"name": "ops", "value": "env.KW_MANAGER"}, {"name": "spare", "value": secret("management")}]},
+        "management": {"keys": [{"name": "ops", "value": "env.KW_MANAGER"}, {"name": "spare", "value": secret("management")}], "rate_limit_per_minute": 1_000_000},
         "projects": [{"id": "app", "keys": [{"name": "ci", "value": "env.KW_PROJECT"}, {"name": "spare", "value": secret("project")}], "pin": true}],
         "providers": {
             "up": {

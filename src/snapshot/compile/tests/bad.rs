@@ -347,10 +347,7 @@ fn not_there_yet() {
         ("{\"observability\": {\"otlp_endpoint\": null}}", &[]),
         ("{\"management\": {\"locked\": true}}", &[]),
         ("{\"management\": {\"locked\": false}}", &[]),
-        (
-            "{\"management\": {\"rate_limit_per_minute\": 60}}",
-            &["E not_supported_yet /management/rate_limit_per_minute"],
-        ),
+        ("{\"management\": {\"rate_limit_per_minute\": 60}}", &[]),
         (
             "{\"routes\": {\"@r\": {\"strategy\": \"latency\", \"targets\": [\"mock/m\"]}}, \"providers\": {\"mock\": {}}}",
             &["E not_supported_yet /routes/@r/strategy"],
