@@ -467,3 +467,24 @@ pub const MUX_PING_INTERVAL: Duration = Duration::from_secs(15);
 pub const MUX_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Looks for an idle connection of another worker to close, before a bounded dial is given up.
 pub const EVICTIONS_MAX: usize = 64;
+/// How often the memory in use is looked at.
+pub const MEMORY_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// For so many looks room is kept for those who came meanwhile: two seconds to fill their buffers.
+pub const MEMORY_LOOKS_KEPT: usize = 20;
+/// What one request may come to hold, in buffers: its caller's, its upstream's, and what is on its way.
+pub const BUFFERS_OF_A_REQUEST: u64 = 3;
+/// ... and beside them: a body that is not counted, heads, the tasks.
+pub const REQUEST_BYTES: u64 = 64 * 1024;
+/// A connection that waits, with its first buffer ...
+pub const CONNECTION_BYTES: u64 = 16 * 1024;
+/// ... and what all of them may take of the memory: one in so many.
+pub const CONNECTIONS_MEMORY_SHARE: u64 = 4;
+/// From this share of the limit on, new requests are refused; the rest is for what was begun, and for
+/// the kernel's buffers of its sockets.
+pub const MEMORY_SHORT_PERCENT: u64 = 60;
+/// ... and down to this one.
+pub const MEMORY_CALM_PERCENT: u64 = 50;
+/// A buffer of a connection is at most one in so many of the memory ...
+pub const BUFFERS_IN_MEMORY: u64 = 4096;
+/// ... and large enough for a head in any case.
+pub const BUFFER_BYTES_SMALLEST: usize = 32 * 1024;

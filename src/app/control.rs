@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::machine;
 use super::run::Running;
 use super::systemd;
 use crate::store::Command;
@@ -49,7 +50,7 @@ impl Signals {
 /// `server.drain_seconds`. A second signal ends the process at once with 128 + its number.
 pub fn until_drained(running: Running) -> ExitCode {
     let Running { runtime, mut signals, writer, store, commands, inbox, keeper, drain, draining, log, .. } = running;
-    let (workers, state, mut ended) = (running.workers, running.state, running.ended);
+    let (workers, state, mut ended, overload) = (running.workers, running.state, running.ended, running.overload);
     runtime.block_on(async move {
         systemd::ready();
         super::run::gather_entropy();
@@ -57,8 +58,10 @@ pub fn until_drained(running: Running) -> ExitCode {
         let mut keeping = JoinSet::new();
         keeping.spawn(keeper.run());
         let mut writing = Box::pin(writer.run(inbox));
+        let mut memory = Box::pin(machine::watch_memory(overload.memory_room, overload.in_flight));
         loop {
             tokio::select! {
+                never = &mut memory => match never {},
                 () = &mut writing => {
                     tracing::error!("the writer has ended");
                     break;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::SystemTime;
@@ -19,7 +19,7 @@ use super::control::{self, Signals};
 use super::ids::RequestIds;
 use super::listeners::{Announce, Listeners};
 use super::systemd;
-use super::worker::Worker;
+use super::worker::{Overload, Worker};
 use super::world::Machine;
 use super::{machine, panics};
 use crate::admin::{Admin, Errands, Lens};
@@ -28,7 +28,7 @@ use crate::config::Problems;
 use crate::dispatch::Dice;
 use crate::hash::FingerprintKey;
 use crate::identity::{Identity, Inbox, Keeper};
-use crate::limits::{LISTENER_QUEUE_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
+use crate::limits::{LISTENER_QUEUE_MAX, UPSTREAM_BUFFER_BYTES_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
 use crate::mock::{InMemory, Mock, Recording};
 use crate::permit::{Bound, Room};
 use crate::proxy::{ModelLists, ModelsListed, Proxy};
@@ -104,6 +104,7 @@ pub struct Running {
     pub keeper: Keeper,
     pub drain: Drain,
     pub draining: Arc<AtomicBool>,
+    pub overload: Overload,
     pub log: LogHandle,
     pub workers: Vec<thread::JoinHandle<server::Drained>>,
     /// Closed when all others have ended.
@@ -122,7 +123,9 @@ struct Shared {
     in_flight: Bound,
     connections: Bound,
     connections_possible: u64,
+    buffer_bytes_max: usize,
     room: Room,
+    memory_room: Arc<AtomicU64>,
     drain: Drain,
     embedded: Arc<dyn InProcess>,
     identity: Identity,
@@ -158,8 +161,8 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     let draining = Arc::new(AtomicBool::new(false));
     let (shared, asks) = shared(&store, remembered, clock, log, count, &draining, &commands, &random);
     let machine = Arc::new(Machine::new(clock, FingerprintKey::new(random)));
-    let keeper = Keeper::new(asks, Upstream::new(Tls::new(), Arc::clone(&shared.embedded), Caps::default()), machine);
-    let drain = shared.drain.clone();
+    let keeper = Keeper::new(asks, shared.upstream(Caps::default()), machine);
+    let (drain, overload) = (shared.drain.clone(), shared.overload());
     let (ended_tx, ended) = mpsc::channel(count);
     let mut workers = Vec::with_capacity(count);
     for (index, receiver) in receivers.into_iter().enumerate() {
@@ -175,12 +178,24 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
         keeper,
         drain,
         draining,
+        overload,
         log,
         workers,
         state,
         ended,
         runtime,
     })
+}
+
+impl Shared {
+    fn overload(&self) -> Overload {
+        Overload { in_flight: self.in_flight.clone(), memory_room: Arc::clone(&self.memory_room) }
+    }
+
+    fn upstream(&self, caps: Caps) -> Upstream {
+        let buffer_bytes_max = self.buffer_bytes_max.min(UPSTREAM_BUFFER_BYTES_MAX);
+        Upstream::within(buffer_bytes_max, Tls::new(), Arc::clone(&self.embedded), caps)
+    }
 }
 
 /// Opens beside everything else that has to be done at the start.
@@ -238,7 +253,9 @@ fn shared(
         in_flight,
         connections,
         connections_possible: machine::connections_possible(),
+        buffer_bytes_max: machine::buffer_bytes_max(),
         room,
+        memory_room: Arc::new(AtomicU64::new(u64::MAX)),
         drain: Drain::new(),
         embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
         identity,
@@ -277,7 +294,7 @@ fn spawn(
     ended: mpsc::Sender<()>,
 ) -> Result<thread::JoinHandle<server::Drained>, Failure> {
     let proxy = Arc::new(Proxy {
-        upstream: Upstream::new(Tls::new(), Arc::clone(&shared.embedded), shared.caps.clone()),
+        upstream: shared.upstream(shared.caps.clone()),
         dice: Mutex::new(Dice::new(u64::from(shared.process) << 16 | index as u64)),
         clock: shared.clock,
         recorder: Recorder::new(&shared.log, &shared.meters, index),
@@ -288,11 +305,12 @@ fn spawn(
     });
     let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
     let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));
-    let worker = Worker::new(Arc::clone(&store), proxy, admin, shared.in_flight.clone(), ids);
+    let worker = Worker::new(Arc::clone(&store), proxy, admin, shared.overload(), ids);
     let settings = ServerRuntime {
         limits: Arc::new(move || store.load().server.limits),
         connections: shared.connections.clone(),
         connections_possible: shared.connections_possible,
+        buffer_bytes_max: shared.buffer_bytes_max,
     };
     let drain = shared.drain.clone();
     let runtime = runtime()?;

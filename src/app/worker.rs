@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -37,7 +37,7 @@ struct Inner {
     proxy: Arc<Proxy>,
     admin: Arc<Admin>,
     prober: Arc<WorkerProber>,
-    in_flight: Bound,
+    overload: Overload,
     ids: RequestIds,
     own_uid: u32,
 }
@@ -48,11 +48,18 @@ pub struct Asker {
     dialect: Dialect,
 }
 
+/// What says that no more can be taken.
+pub struct Overload {
+    pub in_flight: Bound,
+    /// Requests that may be in flight as far as the memory in use goes.
+    pub memory_room: Arc<AtomicU64>,
+}
+
 impl Worker {
-    pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, in_flight: Bound, ids: RequestIds) -> Self {
+    pub fn new(store: Arc<Store>, proxy: Arc<Proxy>, admin: Arc<Admin>, overload: Overload, ids: RequestIds) -> Self {
         let own_uid = rustix::process::getuid().as_raw();
         let prober = Arc::new(WorkerProber::new(Arc::clone(&proxy)));
-        Self { inner: Arc::new(Inner { store, proxy, admin, prober, in_flight, ids, own_uid }) }
+        Self { inner: Arc::new(Inner { store, proxy, admin, prober, overload, ids, own_uid }) }
     }
 }
 
@@ -198,8 +205,14 @@ impl Inner {
         endpoint: Endpoint,
         caller: &Caller,
     ) -> Result<Box<RequestGuard>, Refusal> {
-        let Some(permit) = self.in_flight.take(snapshot.server.limits.in_flight_max) else {
-            let message = "too many requests in flight (server.limits.in_flight_max)";
+        let configured = snapshot.server.limits.in_flight_max;
+        let memory = self.overload.memory_room.load(Ordering::Relaxed);
+        let Some(permit) = self.overload.in_flight.take(configured.min(memory)) else {
+            let message = if memory < configured {
+                "the process nears its memory limit"
+            } else {
+                "too many requests in flight (server.limits.in_flight_max)"
+            };
             return Err(GatewayError::gateway(Kind::Overloaded, "overloaded", message)
                 .retry_after(OVERLOAD_RETRY_AFTER)
                 .into());

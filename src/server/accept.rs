@@ -55,6 +55,8 @@ pub struct ServerRuntime {
     pub connections: permit::Bound,
     /// Connections that the process has descriptors for, whatever the config says.
     pub connections_possible: u64,
+    /// Of each direction of a connection: less where there is little memory.
+    pub buffer_bytes_max: usize,
 }
 
 impl ServerRuntime {
@@ -97,7 +99,8 @@ pub async fn serve<H: Handler + Unpin>(
                 // Over the bound: closed unserved. A queue would only move the overload.
                 if let Some(permit) = runtime.connections.take(runtime.connections_max(&limits, listener.management)) {
                     let info = listener.info(peer);
-                    let accepted = Accepted { stream, tls: listener.tls, info, limits };
+                    let buffer_bytes_max = runtime.buffer_bytes_max;
+                    let accepted = Accepted { stream, tls: listener.tls, info, limits, buffer_bytes_max };
                     let (handler, drain) = (handler.clone(), drain.clone());
                     connections.spawn(async move {
                         conn::serve(accepted, handler, drain).await;

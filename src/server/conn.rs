@@ -30,8 +30,8 @@ use super::sniff::{Protocol, sniff};
 use super::watch::{Verdict, Watch};
 use super::{ConnInfo, Handler};
 use crate::limits::{
-    CALLER_BUFFER_BYTES_MAX, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_SEND_BUFFER_BYTES,
-    H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEADER_COUNT_DEFAULT,
+    H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_SEND_BUFFER_BYTES, H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX,
+    HEADER_COUNT_DEFAULT,
 };
 use crate::snapshot::ServerLimits;
 
@@ -41,6 +41,7 @@ pub struct Accepted {
     pub tls: Option<Arc<ServerConfig>>,
     pub info: Arc<ConnInfo>,
     pub limits: ServerLimits,
+    pub buffer_bytes_max: usize,
 }
 
 pub enum Raw {
@@ -50,7 +51,7 @@ pub enum Raw {
 
 /// Serves `accepted` until it is done, its caller leaves or misbehaves, or draining is over.
 pub async fn serve<H: Handler + Unpin>(accepted: Accepted, handler: H, drain: Drain) {
-    let Accepted { stream, tls, info, limits } = accepted;
+    let Accepted { stream, tls, info, limits, buffer_bytes_max } = accepted;
     let since = Instant::now();
     let opening = timeout_at(since + limits.header_timeout, open(stream, tls));
     let opened = tokio::select! {
@@ -68,7 +69,9 @@ pub async fn serve<H: Handler + Unpin>(accepted: Accepted, handler: H, drain: Dr
         serve::answer(request, handler.clone(), Arc::clone(&terms), Active::begin(&pulse))
     });
     match protocol {
-        Protocol::Http1 => run(http1_builder(&limits).serve_connection(io, service), watch, &drain).await,
+        Protocol::Http1 => {
+            run(http1_builder(&limits, buffer_bytes_max).serve_connection(io, service), watch, &drain).await
+        }
         Protocol::Http2 => run(http2_builder(&limits).serve_connection(io, service), watch, &drain).await,
     }
 }
@@ -96,10 +99,10 @@ async fn open(stream: Raw, tls: Option<Arc<ServerConfig>>) -> Option<(Stream, Pr
     Some((stream, protocol, sniffed))
 }
 
-fn http1_builder(limits: &ServerLimits) -> http1::Builder {
+fn http1_builder(limits: &ServerLimits, buffer_bytes_max: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     let head_max = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
-    builder.max_header_size(head_max).max_buf_size(CALLER_BUFFER_BYTES_MAX.max(head_max));
+    builder.max_header_size(head_max).max_buf_size(buffer_bytes_max.max(head_max));
     builder.header_read_timeout(None);
     if limits.header_count_max != HEADER_COUNT_DEFAULT {
         // Left alone where it is hyper's own: setting it moves the parser's table to the heap.

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::limits::{CALLER_IDLE_TIMEOUT, CALLER_STALL_MAX};
+use crate::limits::{CALLER_BUFFER_BYTES_MAX, CALLER_IDLE_TIMEOUT, CALLER_STALL_MAX};
 use crate::permit;
 use crate::secret::Secret;
 use crate::snapshot::{ListenSpec, ServerLimits, TlsFiles};
@@ -210,7 +210,12 @@ impl Running {
         let bound = Bound::bind(spec).unwrap();
         let address = bound.address();
         let (limits, connections) = (Arc::new(move || limits), permit::Bound::new());
-        let runtime = ServerRuntime { limits, connections, connections_possible: 1000 };
+        let runtime = ServerRuntime {
+            limits,
+            connections,
+            connections_possible: 1000,
+            buffer_bytes_max: CALLER_BUFFER_BYTES_MAX,
+        };
         let (sender, saw) = mpsc::unbounded_channel();
         let (commands, receiver) = mpsc::channel(4);
         let drain = Drain::new();

@@ -21,7 +21,7 @@ use super::body::UpstreamBody;
 use super::cap::Live;
 use super::gate::Gate;
 use super::io::Io;
-use crate::limits::{LINK_ROUNDS_MAX, UPSTREAM_BUFFER_BYTES_MAX, UPSTREAM_HEAD_BYTES_MAX};
+use crate::limits::{LINK_ROUNDS_MAX, UPSTREAM_HEAD_BYTES_MAX};
 
 /// A deadline passed.
 #[derive(Debug)]
@@ -56,9 +56,9 @@ pub struct Link {
 
 impl Link {
     /// Makes an HTTP/1.1 connection of a byte stream. Nothing is sent yet.
-    pub async fn over(io: Io, place: Option<Live>) -> Result<Box<Self>, hyper::Error> {
+    pub async fn over(io: Io, place: Option<Live>, buffer_bytes_max: usize) -> Result<Box<Self>, hyper::Error> {
         let mut builder = http1::Builder::new();
-        builder.max_header_size(UPSTREAM_HEAD_BYTES_MAX).max_buf_size(UPSTREAM_BUFFER_BYTES_MAX);
+        builder.max_header_size(UPSTREAM_HEAD_BYTES_MAX.min(buffer_bytes_max)).max_buf_size(buffer_bytes_max);
         let (sender, driver) = builder.handshake(io).await?;
         let gate = Arc::new(Gate::default());
         let waker = Waker::from(Arc::clone(&gate));

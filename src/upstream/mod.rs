@@ -34,7 +34,7 @@ pub use cap::Caps;
 pub use tls::Tls;
 
 use crate::error::{BoxError, Sent};
-use crate::limits::POOL_SWEEP_INTERVAL;
+use crate::limits::{POOL_SWEEP_INTERVAL, UPSTREAM_BUFFER_BYTES_MAX};
 use crate::snapshot::{Timeouts, Transport};
 use answer::Carrier;
 use cap::Live;
@@ -130,6 +130,8 @@ struct Shared {
     tasks: Arc<Tasks>,
     /// The sweep is started at the first dial.
     sweeping: AtomicBool,
+    /// What a connection reads ahead of a caller who does not.
+    buffer_bytes_max: usize,
 }
 
 impl fmt::Debug for Upstream {
@@ -141,12 +143,17 @@ impl fmt::Debug for Upstream {
 impl Upstream {
     /// `caps` are those of all workers.
     pub fn new(tls: Tls, in_process: Arc<dyn InProcess>, caps: Caps) -> Self {
-        Self::with(Dialler::new(tls, in_process, Names::default()), caps)
+        Self::within(UPSTREAM_BUFFER_BYTES_MAX, tls, in_process, caps)
     }
 
-    fn with(dialler: Dialler, caps: Caps) -> Self {
+    /// With smaller buffers, where there is little memory.
+    pub fn within(buffer_bytes_max: usize, tls: Tls, in_process: Arc<dyn InProcess>, caps: Caps) -> Self {
+        Self::with(Dialler::new(tls, in_process, Names::default()), caps, buffer_bytes_max)
+    }
+
+    fn with(dialler: Dialler, caps: Caps, buffer_bytes_max: usize) -> Self {
         let (pool, tasks, sweeping) = (Pool::default(), Arc::default(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { pool, dialler, caps, tasks, sweeping }) }
+        Self { shared: Arc::new(Shared { pool, dialler, caps, tasks, sweeping, buffer_bytes_max }) }
     }
 
     /// Sends `request` and waits for the head of the answer. The URI is in origin form; `Host` is
@@ -262,7 +269,7 @@ impl Upstream {
             Some(cap) => Some(cap.place_by_turn().await.ok_or(Saturated)?),
         };
         let io = self.dial(transport, home, timeouts).await?;
-        Link::over(io, place).await.map_err(not_http)
+        Link::over(io, place, self.shared.buffer_bytes_max).await.map_err(not_http)
     }
 
     async fn dial(&self, transport: &Transport, home: &Home, timeouts: &Timeouts) -> Result<Io, SendError> {

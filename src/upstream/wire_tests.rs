@@ -26,7 +26,7 @@ impl InProcess for Nowhere {
 }
 
 fn resolving(names: Names) -> Upstream {
-    Upstream::with(Dialler::new(Tls::new(), Arc::new(Nowhere), names), Caps::default())
+    Upstream::with(Dialler::new(Tls::new(), Arc::new(Nowhere), names), Caps::default(), UPSTREAM_BUFFER_BYTES_MAX)
 }
 
 fn transport(host: &str, port: u16, wire: Wire) -> Transport {
@@ -175,7 +175,13 @@ async fn an_idle_connection_of_another_worker_gives_way() {
         }
     });
     let caps = Caps::default();
-    let worker = || Upstream::with(Dialler::new(Tls::new(), Arc::new(Nowhere), Names::default()), caps.clone());
+    let worker = || {
+        Upstream::with(
+            Dialler::new(Tls::new(), Arc::new(Nowhere), Names::default()),
+            caps.clone(),
+            UPSTREAM_BUFFER_BYTES_MAX,
+        )
+    };
     let (first, second) = (worker(), worker());
     let target = transport("127.0.0.1", port, Wire { connections_max: Some(1), ..Wire::default() });
     for round in 0..20 {

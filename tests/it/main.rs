@@ -30,6 +30,7 @@ mod import;
 mod leaving;
 mod management;
 mod masks;
+mod memory;
 mod network;
 mod overload;
 mod pools;
