@@ -28,7 +28,6 @@ use crate::limits::{ERROR_BYTES_MAX, OVERLOAD_RETRY_AFTER};
 use crate::provider::{Place, Spot, classify, error_code, path_and_query, retry_after, retry_after_header};
 use crate::router::DataMatch;
 use crate::snapshot::{Key, Ready, Snapshot};
-use crate::telemetry::AttemptOutcome;
 use crate::ticks::Ticks;
 use crate::upstream::{Answer, SendError, SendFault, UpstreamBody};
 
@@ -122,12 +121,16 @@ pub async fn run(
         guard.tries(&pick);
         let mut attempt = AttemptGuard::new(&pick, &proxy);
         let more = if plan.has_others(call.snapshot) { More::Perhaps } else { More::No };
-        let once = once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await?;
-        let (answer, shown) = match once {
-            Ok(Answered { answer, shown }) => (Ok(answer), shown),
-            Err(error) => (Err(error), None),
+        let (answer, shown) = match once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await {
+            Ok(Ok(Answered { answer, shown })) => (Ok(answer), shown),
+            Ok(Err(error)) => (Err(error), None),
+            Err(error) => {
+                attempt.not_made();
+                return Err(error);
+            }
         };
         let mut fault = match answer {
+            Ok(answer) if is_redirect(answer.parts.status) => redirected(answer.parts.status),
             Ok(answer) if !is_error(answer.parts.status) => {
                 match begun(answer, &pick, call.snapshot, &proxy, guard).await {
                     Ok((parts, body)) => {
@@ -146,7 +149,7 @@ pub async fn run(
         }
         let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again };
         let verdict = judge(fault.error.kind, fault.error.sent, &policy);
-        attempt.failed(&verdict, fault.until, fault.outcome());
+        attempt.failed(&verdict, fault.until, fault.error.kind);
         let named = fault.error.public.retry_after;
         let now = proxy.clock.now();
         if verdict.request == Next::GiveUp {
@@ -189,21 +192,6 @@ struct Fault {
     refused: Option<Box<Refused>>,
     /// Deadline that the upstream named.
     until: Option<Ticks>,
-}
-
-impl Fault {
-    fn outcome(&self) -> AttemptOutcome {
-        match self.error.kind {
-            Kind::Answer(FaultClass::Credential) => AttemptOutcome::Credential,
-            Kind::Answer(FaultClass::ModelAccess) => AttemptOutcome::ModelAccess,
-            Kind::Answer(FaultClass::Rate) => AttemptOutcome::Rate,
-            Kind::Answer(FaultClass::Content | FaultClass::Caller) => AttemptOutcome::Caller,
-            Kind::Answer(FaultClass::Server | FaultClass::ClockSkew) => AttemptOutcome::Server,
-            Kind::Connect => AttemptOutcome::Connect,
-            Kind::FirstByteTimeout => AttemptOutcome::Timeout,
-            _ => AttemptOutcome::Broken,
-        }
-    }
 }
 
 /// An answer, and what was asked with.
@@ -301,6 +289,23 @@ fn uri(
 
 pub fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
+}
+
+/// 304 is an answer: to a caller who asked whether something has changed.
+fn is_redirect(status: StatusCode) -> bool {
+    status.is_redirection() && status != StatusCode::NOT_MODIFIED
+}
+
+/// A redirect names an upstream that nobody configured. It is not followed, for the key would go there
+/// too, and without its `location` it would tell a caller nothing.
+fn redirected(status: StatusCode) -> Fault {
+    let message = format!(
+        "the upstream answered {} and a redirect is not followed; its base_url may be wrong (/passthrough shows where it points)",
+        status.as_u16()
+    );
+    let sent = Sent::Answered { status: status.as_u16() };
+    let error = GatewayError::upstream(Kind::Answer(FaultClass::Server), sent, "upstream_redirect", message);
+    Fault { error, refused: None, until: None }
 }
 
 /// A good head is a good answer when its body begins well.
@@ -447,18 +452,18 @@ fn spent(
 
 /// A passthrough call got no answer.
 pub fn unsent(attempt: AttemptGuard, pick: &Pick, error: SendError) -> GatewayError {
-    let fault = Fault { error: send_error(error), refused: None, until: None };
+    let error = send_error(error);
     let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again: false };
-    attempt.failed(&judge(fault.error.kind, fault.error.sent, &policy), None, fault.outcome());
-    fault.error
+    attempt.failed(&judge(error.kind, error.sent, &policy), None, error.kind);
+    error
 }
 
 /// The key of a passthrough call was refused: it is benched, and the text that can quote it stays
 /// here.
 pub fn credential_refused(attempt: AttemptGuard, pick: &Pick, class: FaultClass) -> GatewayError {
     let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again: false };
-    let verdict = judge(Kind::Answer(class), Sent::Maybe, &policy);
-    attempt.failed(&verdict, None, AttemptOutcome::Credential);
+    let kind = Kind::Answer(class);
+    attempt.failed(&judge(kind, Sent::Maybe, &policy), None, kind);
     exhausted()
 }
 

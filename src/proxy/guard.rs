@@ -1,7 +1,7 @@
 //! What must happen when a request ends, however it ends: written once, run on drop.
 //!
-//! [`AttemptGuard`] settles one upstream try with the health of its key; dropped without a word the
-//! caller left, and health stays as it was. [`RequestGuard`] gives back the permit, counts the
+//! [`AttemptGuard`] settles one upstream try with the health of its key and counts it; dropped without
+//! a word the caller left, and health stays as it was. [`RequestGuard`] gives back the permit, counts the
 //! generation down, feeds the meters and writes the access line.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::Proxy;
 use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::dispatch::verdict::{succeeded, untold};
 use crate::dispatch::{Pick, Verdict};
-use crate::error::{Blame, GatewayError};
+use crate::error::{Blame, FaultClass, GatewayError, Kind};
 use crate::id::{RequestId, UpstreamModel};
 use crate::permit::Permit;
 use crate::snapshot::{GenerationMark, Key};
@@ -25,36 +25,60 @@ use crate::ticks::Ticks;
 /// Code of a request whose body broke off: there is nobody left to be refused.
 pub const BODY_BROKEN: &str = "broken_request";
 
-/// One upstream try.
+/// One upstream try: told to the health of its key as soon as that can be said, counted once, when it
+/// has ended.
 pub struct AttemptGuard {
     key: Arc<Key>,
     model: Option<UpstreamModel>,
     proxy: Arc<Proxy>,
     told: bool,
+    counted: bool,
+    /// What it counts as when its answer goes out whole.
+    whole: AttemptOutcome,
 }
 
 impl AttemptGuard {
     pub fn new(pick: &Pick, proxy: &Arc<Proxy>) -> Self {
-        Self { key: Arc::clone(&pick.key), model: pick.model.clone(), proxy: Arc::clone(proxy), told: false }
+        let (key, model, proxy) = (Arc::clone(&pick.key), pick.model.clone(), Arc::clone(proxy));
+        Self { key, model, proxy, told: false, counted: false, whole: AttemptOutcome::Ok }
     }
 
     /// A good answer began: the key works, whatever becomes of the stream.
     pub fn succeeded(&mut self) {
         self.told = true;
         succeeded(&self.key, self.model.as_ref(), self.proxy.clock.now());
-        self.proxy.recorder.attempt(self.key.provider.as_str(), self.key.id.as_str(), AttemptOutcome::Ok);
+    }
+
+    /// An error is passed on of which the key learns nothing.
+    pub fn passes_on(&mut self, class: FaultClass) {
+        self.whole = outcome_of(Kind::Answer(class));
+    }
+
+    /// The answer has ended, and not for a fault of the upstream's.
+    pub fn ended(mut self) {
+        self.count(self.whole);
     }
 
     /// The attempt failed, before or after the first byte. `until` is the deadline that the upstream
     /// named.
-    pub fn failed(mut self, verdict: &Verdict, until: Option<Ticks>, outcome: AttemptOutcome) {
+    pub fn failed(mut self, verdict: &Verdict, until: Option<Ticks>, kind: Kind) {
         self.told = true;
         verdict.record(&self.key, self.model.as_ref(), until, self.proxy.clock.now());
-        self.proxy.recorder.attempt(self.key.provider.as_str(), self.key.id.as_str(), outcome);
+        self.count(outcome_of(kind));
+    }
+
+    /// Nothing was sent, so there is nothing to count.
+    pub fn not_made(mut self) {
+        self.counted = true;
     }
 
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    fn count(&mut self, outcome: AttemptOutcome) {
+        self.counted = true;
+        self.proxy.recorder.attempt(self.key.provider.as_str(), self.key.id.as_str(), outcome);
     }
 }
 
@@ -63,6 +87,29 @@ impl Drop for AttemptGuard {
         if !self.told {
             untold(&self.key, self.model.as_ref(), self.proxy.clock.now());
         }
+        // A panic of ours is counted elsewhere, and is nobody's leaving.
+        if !self.counted && !std::thread::panicking() {
+            self.count(AttemptOutcome::CallerLeft);
+        }
+    }
+}
+
+/// What a failed attempt counts as.
+fn outcome_of(kind: Kind) -> AttemptOutcome {
+    match kind {
+        Kind::Answer(FaultClass::Credential) => AttemptOutcome::Credential,
+        Kind::Answer(FaultClass::ModelAccess) => AttemptOutcome::ModelAccess,
+        Kind::Answer(FaultClass::Rate) => AttemptOutcome::Rate,
+        Kind::Answer(FaultClass::Content | FaultClass::Caller) => AttemptOutcome::Caller,
+        Kind::Answer(FaultClass::Server | FaultClass::ClockSkew) => AttemptOutcome::Server,
+        // Overloaded: there was no descriptor for a connection.
+        Kind::Connect | Kind::Overloaded => AttemptOutcome::Connect,
+        Kind::FirstByteTimeout => AttemptOutcome::Timeout,
+        // A body that cannot be signed.
+        Kind::Unsupported => AttemptOutcome::Caller,
+        // The caller stopped sending his body.
+        Kind::BadRequest | Kind::BodyTimeout | Kind::BodyTooLarge => AttemptOutcome::CallerLeft,
+        _ => AttemptOutcome::Broken,
     }
 }
 
@@ -170,7 +217,7 @@ impl RequestGuard {
             Blame::Caller if error.public.code == BODY_BROKEN => Outcome::CallerLeft,
             Blame::Caller => Outcome::Refused,
             Blame::Upstream => Outcome::UpstreamError,
-            Blame::Gateway if error.kind == crate::error::Kind::Internal => Outcome::GatewayError,
+            Blame::Gateway if error.kind == Kind::Internal => Outcome::GatewayError,
             Blame::Gateway => Outcome::Refused,
         };
     }

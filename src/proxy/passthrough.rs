@@ -97,16 +97,18 @@ async fn send(
         Ok(answer) => answer,
         Err(error) => return Err(attempt::unsent(attempt, &pick, error)),
     };
-    if answer.parts.status.is_client_error() {
-        let class = classify(pick.key.row, answer.parts.status.as_u16(), "");
-        let shown = Showing { what: shown.as_ref(), again: false };
-        let class = credential::judged(&proxy, &pick.key, class, &answer.parts, &shown);
-        if attempt::tells_of_key(Kind::Answer(class)) {
-            return Err(attempt::credential_refused(attempt, &pick, class));
+    if attempt::is_error(answer.parts.status) {
+        let mut class = classify(pick.key.row, answer.parts.status.as_u16(), "");
+        if answer.parts.status.is_client_error() {
+            let shown = Showing { what: shown.as_ref(), again: false };
+            class = credential::judged(&proxy, &pick.key, class, &answer.parts, &shown);
+            if attempt::tells_of_key(Kind::Answer(class)) {
+                return Err(attempt::credential_refused(attempt, &pick, class));
+            }
         }
-    }
-    // An error is the caller's affair: nothing is learnt of the key from it.
-    if !attempt::is_error(answer.parts.status) {
+        // An error is the caller's affair: nothing is learnt of the key from it.
+        attempt.passes_on(class);
+    } else {
         attempt.succeeded();
     }
     Ok(Box::new(attempt::Good { parts: answer.parts, body: Opened::unread(answer.body), attempt }))

@@ -21,7 +21,6 @@ use crate::dialect::inband::StreamError;
 use crate::dispatch::{Policy, judge};
 use crate::error::{FaultClass, Kind, Public, Sent};
 use crate::provider::classify;
-use crate::telemetry::AttemptOutcome;
 use crate::upstream::AnswerFault;
 
 /// The body of every answer of the gateway.
@@ -187,14 +186,17 @@ impl Relay {
     /// is, and counts as if it had come in place of the answer.
     fn hear_error(&mut self, error: &StreamError) {
         self.guard.upstream_error();
-        let Some(attempt) = self.attempt.take() else { return };
+        let Some(mut attempt) = self.attempt.take() else { return };
         let status = error.status.unwrap_or(self.guard.line.status);
         let class = classify(attempt.key().row, status, &error.code);
         // A key is not benched on the word of a stream that had begun well.
         if class == FaultClass::Server {
             let policy = Policy { rate_scope: attempt.key().row.rate_scope, signed_again: false };
-            let verdict = judge(Kind::Answer(class), Sent::Answered { status }, &policy);
-            attempt.failed(&verdict, None, AttemptOutcome::Server);
+            let kind = Kind::Answer(class);
+            attempt.failed(&judge(kind, Sent::Answered { status }, &policy), None, kind);
+        } else {
+            attempt.passes_on(class);
+            attempt.ended();
         }
     }
 
@@ -210,17 +212,22 @@ impl Relay {
             return;
         }
         self.state = State::Ended;
-        self.attempt = None;
+        if let Some(attempt) = self.attempt.take() {
+            attempt.ended();
+        }
         self.guard.complete();
     }
 
     fn fail(&mut self, broken: &Broken, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
         let (kind, code, message) = broken.told();
-        let attempt = self.attempt.take();
-        if let (Some(attempt), Broken::Upstream(_) | Broken::Unfinished | Broken::Garbled) = (attempt, broken) {
-            let policy = Policy { rate_scope: attempt.key().row.rate_scope, signed_again: false };
-            let verdict = judge(kind, Sent::Maybe, &policy);
-            attempt.failed(&verdict, None, AttemptOutcome::Broken);
+        match (self.attempt.take(), broken) {
+            (Some(attempt), Broken::Upstream(_) | Broken::Unfinished | Broken::Garbled) => {
+                let policy = Policy { rate_scope: attempt.key().row.rate_scope, signed_again: false };
+                attempt.failed(&judge(kind, Sent::Maybe, &policy), None, kind);
+            }
+            // What there was of it was good.
+            (Some(attempt), Broken::Stopping) => attempt.ended(),
+            (None, _) => {}
         }
         self.guard.truncated(code);
         let public = Public { code, message: message.to_owned(), ..Public::default() };

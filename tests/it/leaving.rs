@@ -225,12 +225,16 @@ async fn a_slot_is_free_at_once() {
     }
     gate.open();
     assert_eq!(client::post_json(&gateway.url(CHAT), body(Phase::Waiting)).await.status, 200);
+    println!("60 slots taken and given back");
 }
 
 /// After all of it: counted as the callers' doing, the key as good as ever, nothing left open.
 async fn settled(gateway: &Gateway, upstream: &Upstream, callers: usize) {
     let counted = metric(gateway, "keyway_callers_left_total").await;
     assert_eq!(counted as usize, callers, "counted as the callers' doing");
+    let page = client::get(&gateway.url("/metrics")).await.text();
+    let tries: Vec<&str> = page.lines().filter(|line| line.starts_with("keyway_attempts_total")).collect();
+    assert!(tries.iter().all(|line| line.contains("\"caller_left\"") || line.contains("\"ok\"")), "{tries:?}");
     let page = client::get(&gateway.url("/metrics")).await.text();
     let up = page.lines().find(|line| line.starts_with("keyway_key_up{")).unwrap();
     assert!(up.ends_with(" 1"), "{up}");

@@ -13,6 +13,7 @@ mod canary;
 mod cli;
 mod contract;
 mod conventions;
+mod counts;
 mod crash;
 mod deadlines;
 mod descriptors;

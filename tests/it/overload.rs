@@ -30,7 +30,7 @@ fn body_of(bytes: usize) -> String {
 /// 120 KiB is a long prompt; hundreds of them are held at once.
 #[tokio::test]
 async fn memory_comes_back_after_a_burst() {
-    let (gate, count) = (Gate::new(), if is_long() { 3000 } else { 300 });
+    let (gate, count) = (Gate::new(), if is_long() { 1000 } else { 300 });
     let behind = gate.clone();
     let upstream = Upstream::start(move |seen| match seen.body.len() {
         0..10_000 => Answer::json(200, "{}"),

@@ -70,6 +70,7 @@ const OVERHEAD: Bounds<12> =
 /// How one upstream try ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum AttemptOutcome {
+    /// Its answer went out whole.
     Ok,
     /// No connection.
     Connect,
@@ -85,7 +86,7 @@ pub enum AttemptOutcome {
     /// The caller's mistake, or a content that the upstream refuses.
     Caller,
     Server,
-    /// The caller left while we waited.
+    /// The caller left before the end of the answer.
     CallerLeft,
 }
 
