@@ -113,21 +113,32 @@ struct Refusal {
     error: Box<GatewayError>,
     /// For 405.
     allow: Option<String>,
+    /// Who refuses a head that can be read in two ways does not know where the next one begins.
+    close: bool,
 }
 
 impl From<GatewayError> for Refusal {
     fn from(error: GatewayError) -> Self {
-        Self { error: Box::new(error), allow: None }
+        Self { error: Box::new(error), allow: None, close: false }
+    }
+}
+
+impl From<router::Refusal> for Refusal {
+    fn from(refusal: router::Refusal) -> Self {
+        Self { close: true, ..GatewayError::from(refusal).into() }
     }
 }
 
 impl Refusal {
     /// In the shape that clients of the path know.
     fn render(self, for_admin: bool, dialect: Dialect, id: &RequestId) -> Response<Bytes> {
-        if for_admin {
-            return admin::refusal(&self.error, self.allow, id);
+        let mut response = match for_admin {
+            true => admin::refusal(&self.error, self.allow.clone(), id),
+            false => proxy::render(&self.error, dialect, id),
+        };
+        if self.close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = proxy::render(&self.error, dialect, id);
         if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -149,7 +160,7 @@ impl Inner {
         let method = parts.method.clone();
         let path = {
             let head = Head { version: parts.version, method: &method, uri: &uri, headers: &parts.headers };
-            router::canonical(head).map_err(GatewayError::from)?
+            router::canonical(head)?
         };
         let matched = on_this_listener(router::find(&method, &path, Tongue::of(&parts.headers)), snapshot, conn);
         let visit = Visit::of(&parts, peer(conn), self.own_uid);
@@ -283,5 +294,5 @@ fn not_served(dialect: Dialect) -> GatewayError {
 
 fn method_not_allowed(allow: Cow<'static, str>) -> Refusal {
     let error = GatewayError::caller(Kind::MethodNotAllowed, "method_not_allowed", format!("this route takes {allow}"));
-    Refusal { error: Box::new(error), allow: Some(allow.into_owned()) }
+    Refusal { error: Box::new(error), allow: Some(allow.into_owned()), close: false }
 }
