@@ -11,6 +11,7 @@ mod aws;
 mod azure;
 mod canary;
 mod cli;
+mod clocks;
 mod contract;
 mod conventions;
 mod counts;

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use crate::support::client::{self, open};
 use crate::support::gateway::Gateway;
+use crate::support::is_long;
 use crate::support::upstream::{Answer, Gate, Step, Upstream};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -62,7 +63,7 @@ async fn swaps_under_load_lose_nothing_and_mix_nothing() {
         .collect();
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
-    let swaps = if std::env::var_os("KEYWAY_LONG").is_some() { SWAPS_LONG } else { SWAPS };
+    let swaps = if is_long() { SWAPS_LONG } else { SWAPS };
     let mut early = None;
     for swap in 1..=swaps {
         let key = format!("sk-generation-{swap:05}");
@@ -272,4 +273,107 @@ async fn listeners_move_without_a_gap() {
     gateway.wait_generation(2).await;
     assert_eq!(client::get(&format!("http://{taken}/livez")).await.status, 200);
     assert_eq!(client::get(&gateway.url("/livez")).await.status, 200);
+}
+
+/// Streams that began under older and older generations end whole, and nothing of these generations is left
+/// behind: the second of two equal crowds costs no more memory than the first, though the file changed all along.
+#[tokio::test]
+async fn streams_outlive_every_swap() {
+    let (crowd, swaps) = if is_long() { (1000, 10_000) } else { (100, 50) };
+    let gate = Arc::new(Mutex::new(Gate::new()));
+    let behind = Arc::clone(&gate);
+    let upstream = Upstream::start(move |_| {
+        let gate = behind.lock().unwrap().clone();
+        Answer::events(["data: {\"n\":1}\n\n"]).step(Step::Wait(gate)).step(Step::Send("data: [DONE]\n\n".into()))
+    });
+    let text = |swap: usize| format!("// {swap}\n{}", config(&upstream, "sk-one-0000000000"));
+    let gateway = Gateway::start(text(0));
+    let mut after = Vec::new();
+    for round in 0..2 {
+        *gate.lock().unwrap() = Gate::new();
+        let mut streams = Vec::new();
+        for swap in 1..=swaps {
+            if round == 1 {
+                gateway.write_config(&text(swap));
+                gateway.wait_generation(swap as u64 + 1).await;
+            }
+            while streams.len() * swaps < crowd * swap {
+                let body = r#"{"model":"up/m","stream":true}"#;
+                let mut stream = open(client::json_request(&gateway.url(CHAT), body)).await;
+                assert_eq!(stream.status, 200);
+                stream.until("\n\n").await;
+                streams.push(stream);
+            }
+        }
+        let status = gateway.status().await;
+        assert_eq!(status["snapshots_alive"], 1, "streams hold no snapshot: {status}");
+        gate.lock().unwrap().open();
+        for stream in &mut streams {
+            assert_eq!(stream.until("[DONE]\n\n").await, "data: [DONE]\n\n");
+            assert_eq!(stream.chunk().await.unwrap(), None);
+        }
+        drop(streams);
+        gateway.wait_status("one generation", |s| s["in_flight"].as_array().is_some_and(|all| all.len() <= 1)).await;
+        let most = after.first().map_or(u64::MAX, |first| first + first / 20);
+        let since = Instant::now();
+        let now = loop {
+            let now = Footprint::of(gateway.pid()).resident_kib;
+            if now <= most || since.elapsed() > Duration::from_secs(60) {
+                break now;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        assert!(now <= most, "{now} KiB after the swaps, {after:?} before");
+        after.push(now);
+    }
+    println!("{crowd} streams over {swaps} swaps; {} KiB after as many without one, {} KiB after", after[0], after[1]);
+}
+
+/// Addresses come, cannot come, and go; whatever happens to the others, the first one serves all the time.
+#[tokio::test]
+async fn listeners_change_while_the_others_serve() {
+    let text =
+        |more: &str| format!(r#"{{"server": {{"listen": ["127.0.0.1:0"{more}]}}, "providers": {{"mock": {{}}}}}}"#);
+    let gateway = Gateway::start(text(""));
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (url, until, count) = (gateway.url("/livez"), Arc::clone(&stop), Arc::clone(&served));
+    let prober = tokio::spawn(async move {
+        while !until.load(Ordering::Relaxed) {
+            assert_eq!(client::get(&url).await.status, 200);
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let (rounds, mut generation) = (if is_long() { 200 } else { 8 }, 1);
+    for _ in 0..rounds {
+        // Somebody else's, of either kind where the machine has both.
+        let busy: Vec<_> =
+            ["127.0.0.1:0", "[::1]:0"].iter().filter_map(|address| std::net::TcpListener::bind(address).ok()).collect();
+        let addresses: Vec<_> = busy.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        for impossible in &addresses {
+            gateway.write_config(&text(&format!(r#", "{impossible}""#)));
+            let status = gateway.wait_refused().await;
+            assert_eq!(status["last_error"]["problems"][0]["code"], "bind", "{impossible}: {status}");
+            assert_eq!(status["running"]["generation"], generation, "{status}");
+            gateway.write_config(&text(""));
+            gateway.wait_status("the file that runs", |status| status["last_error"].is_null()).await;
+        }
+        drop(busy);
+        for free in addresses {
+            gateway.write_config(&text(&format!(r#", "{free}""#)));
+            generation += 1;
+            gateway.wait_generation(generation).await;
+            assert_eq!(client::get(&format!("http://{free}/livez")).await.status, 200);
+            gateway.write_config(&text(""));
+            generation += 1;
+            gateway.wait_generation(generation).await;
+            client::poll(client::PATIENCE, "the address to be closed", async || {
+                tokio::net::TcpStream::connect(free).await.err().map(drop)
+            })
+            .await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    prober.await.unwrap();
+    println!("{} changes of listeners, {} answers of the first one", generation - 1, served.load(Ordering::Relaxed));
 }

@@ -111,6 +111,39 @@ async fn bodies_at_their_limit() {
     assert_eq!(reply.status, 415, "{}", reply.text());
 }
 
+/// The target counts with its head, trailers are bounded by themselves, and what is over a bound is not kept.
+#[tokio::test]
+async fn targets_and_trailers_at_their_limit() {
+    let gateway = Gateway::start(MOCK);
+    let (kib, mut count) = (1024, 0);
+    for (length, expected) in [(32 * kib - 1, 200), (32 * kib, 200), (32 * kib + 1, 431), (1024 * kib, 431)] {
+        let rest =
+            format!(" HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", BODY.len());
+        let begin = format!("POST {CHAT}?x=");
+        let target = "a".repeat(length - begin.len() - rest.len());
+        let answer = client::raw(gateway.base(), format!("{begin}{target}{rest}{BODY}")).await;
+        assert_eq!(status_of(&answer), expected, "{length} bytes of head, most of it the target");
+        count += 1;
+    }
+    let before = gateway.rss_kib();
+    for (lines, bytes, taken) in
+        [(1, 100, true), (90, 50, true), (1, 64 * kib, false), (5000, 50, false), (1, 16 << 20, false)]
+    {
+        let trailers = format!("x: {}\r\n", "a".repeat(bytes)).repeat(lines);
+        let head = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        );
+        let text = format!("{head}{:x}\r\n{BODY}\r\n0\r\n{trailers}\r\n", BODY.len());
+        let answer = client::raw(gateway.base(), text).await;
+        let status = status_of(&answer);
+        assert!(if taken { status == 200 } else { matches!(status, 0 | 400..500) }, "{lines} of {bytes}: {answer}");
+        count += 1;
+    }
+    let grown = gateway.rss_kib().saturating_sub(before);
+    assert!(grown < 4096, "{grown} KiB");
+    println!("{count} targets and trailers");
+}
+
 #[tokio::test]
 async fn requests_in_flight_at_their_limit() {
     let gate = Gate::new();

@@ -251,7 +251,7 @@ async fn run(name: &str, gateway: &Gateway, impair: &Impair, cases: Vec<(usize, 
                     .find(Result::is_ok)
                     // Nothing tells a document that ended from one that was reset behind its last bracket.
                     .or_else(|| {
-                        let cut = !got.clean && recording.body.as_bytes().starts_with(&got.body);
+                        let cut = !got.clean && recording.body.starts_with(&got.body);
                         (cut && !recording.is_stream()).then_some(Ok("aborted"))
                     })
                     .unwrap_or_else(|| Err(format!("nothing explains {:?}", String::from_utf8_lossy(&got.body)))),
