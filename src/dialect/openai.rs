@@ -36,6 +36,8 @@ pub const PATHS: &[PathRow] = {
         row("GET", Exact("/models"), Operation::ListModels, None),
         row("GET", Model("/models"), Operation::Model, None),
         row("DELETE", Model("/models"), Operation::Other, None),
+        // Nothing of OpenAI's; below it others have paths of their own.
+        row("POST", Below("/models"), Operation::Other, ByContentType),
         row("POST", Exact("/files"), Operation::Files, ByContentType),
         row("GET", Exact("/files"), Operation::Files, None),
         row("GET", Below("/files"), Operation::Files, None),

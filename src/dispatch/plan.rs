@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::trouble::Trouble;
 use super::{ModelRequest, NoPlan, Pick, Target, Verdict, verdict::Next};
-use crate::dialect::Endpoint;
+use crate::dialect::{Endpoint, Operation};
 use crate::id::{ModelName, ProviderName};
 use crate::limits::FALLBACKS_MAX;
 use crate::provider::DEFAULT_PROVIDER;
@@ -94,8 +94,10 @@ fn provider(snapshot: &Snapshot, at: u32) -> Option<&Provider> {
 }
 
 fn serves(snapshot: &Snapshot, request: &ModelRequest, at: u32) -> bool {
+    // An API of its own, asked for by the name of the provider: whatever path it has.
+    let own = request.endpoint.operation == Operation::Other && request.provider.is_some();
     provider(snapshot, at).is_some_and(|provider| {
-        provider.row.speaks(request.endpoint.dialect)
+        (provider.row.speaks(request.endpoint.dialect) || (own && provider.row.speaks.is_empty()))
             && provider.allowed.permits(request.endpoint.operation, request.stream)
     })
 }
@@ -314,7 +316,7 @@ impl Plan {
 pub(super) mod tests {
     use super::super::Pin;
     use super::*;
-    use crate::dialect::{Dialect, Operation};
+    use crate::dialect::Dialect;
     use crate::health::registry::Listed;
     use crate::snapshot::AllowedRequests;
     use crate::snapshot::fixture::{key, listing, provider, snapshot};
@@ -427,12 +429,15 @@ pub(super) mod tests {
         assert_eq!(steps(&world, &native).unwrap(), ["openrouter/-"]);
         // Without openai the first that speaks the dialect, in file order.
         let others =
-            snapshot(vec![provider("cohere", vec![key("c")]), provider("mine", vec![]), provider("groq", vec![])]);
+            snapshot(vec![provider("elevenlabs", vec![key("c")]), provider("mine", vec![]), provider("groq", vec![])]);
         assert_eq!(steps(&others, &call).unwrap(), ["mine/-"]);
         assert_eq!(steps(&snapshot(vec![]), &call), Err(NoPlan::NoProvider));
-        let only_cohere = snapshot(vec![provider("cohere", vec![key("c")])]);
-        assert_eq!(steps(&only_cohere, &call), Err(NoPlan::NoProvider));
-        assert!(matches!(steps(&only_cohere, &ask("cohere/x")), Err(NoPlan::OtherDialect { .. })));
+        let own_api = snapshot(vec![provider("elevenlabs", vec![key("c")])]);
+        assert_eq!(steps(&own_api, &call), Err(NoPlan::NoProvider));
+        assert!(matches!(steps(&own_api, &ask("elevenlabs/x")), Err(NoPlan::OtherDialect { .. })));
+        let endpoint = Endpoint { operation: Operation::Other, ..call.endpoint };
+        let by_name = ModelRequest { endpoint, provider: Some("elevenlabs".into()), ..ask("") };
+        assert_eq!(steps(&own_api, &by_name).unwrap(), ["elevenlabs/-"]);
     }
 
     #[test]

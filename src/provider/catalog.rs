@@ -1,11 +1,12 @@
 //! The rows of the provider catalogue (CONTRACT 3.2). Data only; what a field means stands at
 //! [`ProviderRow`]. Looked up through [`super::row`], never matched by name.
-//!
-//! A row that is not `served` yet is here so that its name, label and models are known; a config
-//! that uses it is refused by compile.
 
 use super::{AuthKind, ProviderRow, RateScope};
 use crate::dialect::Dialect;
+use crate::dialect::Operation::{
+    self, Batches, ChatCompletion, Embedding, Files, ImageEdit, ImageGeneration, ImageVariation, Moderation, Rerank,
+    Responses, ResponsesItem, Speech, TextCompletion, Transcription, Translation,
+};
 use crate::error::FaultClass;
 
 /// What most rows are: an OpenAI-compatible API behind a bearer token. A row names its deviations.
@@ -18,6 +19,8 @@ const COMMON: ProviderRow = ProviderRow {
     speaks: &[Dialect::OpenAi],
     prefixes: &[],
     models_path: "/models",
+    operations: &[],
+    elsewhere: &[],
     auth: AuthKind::Bearer,
     families: &[],
     needs_endpoint: false,
@@ -27,7 +30,7 @@ const COMMON: ProviderRow = ProviderRow {
     faults: &[],
     rate_scope: RateScope::Model,
     lists_models: true,
-    served: true,
+    lists_more_than_it_serves: false,
 };
 
 /// In the order of CONTRACT 3.2.
@@ -57,15 +60,47 @@ pub(super) const ROWS: &[ProviderRow] = &[
             "babbage-",
             "davinci-",
         ],
+        operations: &[
+            ChatCompletion,
+            TextCompletion,
+            Responses,
+            ResponsesItem,
+            Embedding,
+            Moderation,
+            ImageGeneration,
+            ImageEdit,
+            ImageVariation,
+            Speech,
+            Transcription,
+            Translation,
+            Files,
+            Batches,
+        ],
         ..COMMON
     },
     ProviderRow {
+        // Lists the models that there are, not those that were deployed.
         id: "azure",
         label: "Azure OpenAI",
         version_prefix: "/openai/v1",
         auth: AuthKind::Azure,
         needs_endpoint: true,
         value_optional: true,
+        lists_more_than_it_serves: true,
+        operations: &[
+            ChatCompletion,
+            TextCompletion,
+            Responses,
+            ResponsesItem,
+            Embedding,
+            ImageGeneration,
+            ImageEdit,
+            Speech,
+            Transcription,
+            Translation,
+            Files,
+            Batches,
+        ],
         ..COMMON
     },
     ProviderRow {
@@ -103,6 +138,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
             (424, "", FaultClass::Server),
         ],
         lists_models: false,
+        operations: &[ChatCompletion],
         ..COMMON
     },
     ProviderRow {
@@ -112,6 +148,8 @@ pub(super) const ROWS: &[ProviderRow] = &[
         auth: AuthKind::GoogleOAuth,
         value_optional: true,
         lists_models: false,
+        faults: &[(403, "service_disabled", FaultClass::Credential), (403, "billing_disabled", FaultClass::Credential)],
+        operations: &[ChatCompletion],
         ..COMMON
     },
     ProviderRow {
@@ -129,20 +167,22 @@ pub(super) const ROWS: &[ProviderRow] = &[
             (400, "api_key_invalid", FaultClass::Credential),
             (400, "api_key_expired", FaultClass::Credential),
             (403, "api_key_service_blocked", FaultClass::Credential),
+            (403, "service_disabled", FaultClass::Credential),
+            (403, "billing_disabled", FaultClass::Credential),
         ],
         ..COMMON
     },
     ProviderRow {
-        // 498: invalid token.
+        // 498: invalid token. Its own API is the second; the OpenAI-compatible one stands beside.
         id: "cohere",
         label: "Cohere",
         base_url: "https://api.cohere.com",
-        version_prefix: "/v2",
-        speaks: &[Dialect::Cohere],
+        version_prefix: "/compatibility/v1",
         families: &["command-", "c4ai-", "embed-english-", "embed-multilingual-", "embed-v4", "rerank-"],
         faults: &[(498, "", FaultClass::Credential)],
         rate_scope: RateScope::Account,
-        served: false,
+        operations: &[ChatCompletion, Embedding, Rerank],
+        elsewhere: &[(Rerank, "/v2/rerank"), (Operation::ListModels, "/v1/models")],
         ..COMMON
     },
     ProviderRow {
@@ -161,6 +201,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
             "voxtral-",
         ],
         rate_scope: RateScope::Account,
+        operations: &[ChatCompletion, Embedding, Moderation, Transcription, Files],
         ..COMMON
     },
     ProviderRow {
@@ -169,6 +210,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         label: "Groq",
         base_url: "https://api.groq.com/openai",
         faults: &[(498, "", FaultClass::Rate)],
+        operations: &[ChatCompletion, Responses, Speech, Transcription, Translation, Files, Batches],
         ..COMMON
     },
     ProviderRow {
@@ -179,15 +221,23 @@ pub(super) const ROWS: &[ProviderRow] = &[
         families: &["accounts/fireworks/"],
         faults: &[(412, "", FaultClass::Credential)],
         rate_scope: RateScope::Account,
+        operations: &[ChatCompletion, TextCompletion, Responses, ResponsesItem, Embedding, Rerank],
         ..COMMON
     },
-    ProviderRow { id: "cerebras", label: "Cerebras", base_url: "https://api.cerebras.ai", ..COMMON },
+    ProviderRow {
+        id: "cerebras",
+        label: "Cerebras",
+        base_url: "https://api.cerebras.ai",
+        operations: &[ChatCompletion, TextCompletion],
+        ..COMMON
+    },
     ProviderRow {
         // Its 403 is moderation of the input, its 408 a slow model behind it.
         id: "openrouter",
         label: "OpenRouter",
         base_url: "https://openrouter.ai/api",
         faults: &[(403, "", FaultClass::Content), (408, "", FaultClass::Server)],
+        operations: &[ChatCompletion, TextCompletion, Responses, Embedding],
         ..COMMON
     },
     ProviderRow {
@@ -198,6 +248,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         base_url: "https://api.perplexity.ai",
         families: &["sonar"],
         lists_models: false,
+        operations: &[Responses, Embedding],
         ..COMMON
     },
     ProviderRow {
@@ -207,6 +258,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         label: "xAI",
         base_url: "https://api.x.ai",
         families: &["grok-"],
+        operations: &[ChatCompletion, TextCompletion, Responses, ResponsesItem, Embedding, ImageGeneration],
         ..COMMON
     },
     ProviderRow {
@@ -214,42 +266,89 @@ pub(super) const ROWS: &[ProviderRow] = &[
         label: "DeepSeek",
         base_url: "https://api.deepseek.com",
         families: &["deepseek-"],
+        operations: &[ChatCompletion, TextCompletion],
+        elsewhere: &[(TextCompletion, "/beta/completions")],
         ..COMMON
     },
-    ProviderRow { id: "together", label: "Together AI", base_url: "https://api.together.ai", ..COMMON },
+    ProviderRow {
+        id: "together",
+        label: "Together AI",
+        base_url: "https://api.together.ai",
+        operations: &[ChatCompletion, TextCompletion, Embedding, Rerank, ImageGeneration, Speech, Transcription],
+        ..COMMON
+    },
     ProviderRow {
         id: "nebius",
         label: "Nebius Token Factory",
         base_url: "https://api.tokenfactory.nebius.com",
+        operations: &[ChatCompletion, TextCompletion, Embedding, ImageGeneration],
         ..COMMON
     },
-    ProviderRow { id: "parasail", label: "Parasail", base_url: "https://api.parasail.io", ..COMMON },
+    ProviderRow {
+        id: "parasail",
+        label: "Parasail",
+        base_url: "https://api.parasail.io",
+        operations: &[ChatCompletion, Responses, Embedding, Files, Batches],
+        ..COMMON
+    },
     ProviderRow {
         id: "huggingface",
         label: "Hugging Face",
         base_url: "https://router.huggingface.co",
         rate_scope: RateScope::Account,
+        operations: &[ChatCompletion],
         ..COMMON
     },
-    ProviderRow { id: "ollama", label: "Ollama", needs_endpoint: true, value_optional: true, ..COMMON },
-    ProviderRow { id: "vllm", label: "vLLM", needs_endpoint: true, value_optional: true, ..COMMON },
-    ProviderRow { id: "sgl", label: "SGLang", needs_endpoint: true, value_optional: true, ..COMMON },
+    ProviderRow {
+        id: "ollama",
+        label: "Ollama",
+        needs_endpoint: true,
+        value_optional: true,
+        operations: &[ChatCompletion, TextCompletion, Responses, Embedding, Transcription],
+        ..COMMON
+    },
+    ProviderRow {
+        id: "vllm",
+        label: "vLLM",
+        needs_endpoint: true,
+        value_optional: true,
+        operations: &[
+            ChatCompletion,
+            TextCompletion,
+            Responses,
+            ResponsesItem,
+            Embedding,
+            Rerank,
+            Transcription,
+            Translation,
+        ],
+        ..COMMON
+    },
+    ProviderRow {
+        id: "sgl",
+        label: "SGLang",
+        needs_endpoint: true,
+        value_optional: true,
+        operations: &[ChatCompletion, TextCompletion, Embedding, Rerank],
+        ..COMMON
+    },
     ProviderRow {
         id: "replicate",
         label: "Replicate",
         base_url: "https://api.replicate.com",
+        speaks: &[],
         rate_scope: RateScope::Account,
-        served: false,
+        lists_models: false,
         ..COMMON
     },
     ProviderRow {
         id: "elevenlabs",
         label: "ElevenLabs",
         base_url: "https://api.elevenlabs.io",
+        speaks: &[],
         auth: AuthKind::Header("xi-api-key"),
         families: &["eleven_"],
         rate_scope: RateScope::Account,
-        served: false,
         ..COMMON
     },
     ProviderRow {
@@ -264,6 +363,23 @@ pub(super) const ROWS: &[ProviderRow] = &[
         value_optional: true,
         keyless: true,
         in_process: true,
+        operations: &[
+            ChatCompletion,
+            TextCompletion,
+            Responses,
+            ResponsesItem,
+            Embedding,
+            Moderation,
+            Rerank,
+            ImageGeneration,
+            ImageEdit,
+            ImageVariation,
+            Speech,
+            Transcription,
+            Translation,
+            Files,
+            Batches,
+        ],
         ..COMMON
     },
 ];

@@ -22,7 +22,7 @@ pub use reach::{AddressPlace, is_never_dialled, place_of_address};
 pub use retry_after::{retry_after, retry_after_header};
 pub use url::{BaseUrl, path_and_query};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::error::FaultClass;
 
 /// What a call without a model means when nothing else says it (CONTRACT 3.1).
@@ -42,13 +42,19 @@ pub struct ProviderRow {
     pub base_url: &'static str,
     /// Stands between base URL and operation path; not repeated when the base URL already ends in it.
     pub version_prefix: &'static str,
-    /// Dialects that its API speaks, the preferred one first.
+    /// Dialects that its API speaks, the preferred one first. None: an API of its own, which is reached
+    /// by its own paths alone.
     pub speaks: &'static [Dialect],
     /// Prefixes of dialects that do not stand under `version_prefix`.
     pub prefixes: &'static [(Dialect, &'static str)],
     /// Where it lists its models, below the version prefix, with the query that gives the longest
     /// page; empty where it cannot be asked.
     pub models_path: &'static str,
+    /// What it is known to do of the OpenAI API. For those who read the docs: a path of a dialect that
+    /// it speaks is relayed whether or not it stands here, for a provider grows faster than a table.
+    pub operations: &'static [Operation],
+    /// Operations that lie elsewhere than below the version prefix: their paths from the base URL.
+    pub elsewhere: &'static [(Operation, &'static str)],
     pub auth: AuthKind,
     /// Model name prefixes that belong to it (bare names, CONTRACT 3.4).
     pub families: &'static [&'static str],
@@ -66,8 +72,9 @@ pub struct ProviderRow {
     pub rate_scope: RateScope,
     /// `GET …/models` lists what a key may use; without it a key cannot be probed free of cost.
     pub lists_models: bool,
-    /// Whether this release can serve it; a config that names another is refused.
-    pub served: bool,
+    /// That list says what there is, not what a key may call: good to try a key with, and no source of
+    /// names.
+    pub lists_more_than_it_serves: bool,
 }
 
 /// How a key is shown to the upstream.
@@ -123,6 +130,12 @@ impl ProviderRow {
     pub fn prefix(&self, dialect: Dialect) -> &'static str {
         let own = self.prefixes.iter().find(|(of, _)| *of == dialect);
         own.map_or(self.version_prefix, |(_, prefix)| prefix)
+    }
+
+    /// Path of an operation of the OpenAI API that does not lie below the version prefix.
+    pub fn elsewhere(&self, endpoint: Endpoint) -> Option<&'static str> {
+        let own = self.elsewhere.iter().find(|(of, _)| *of == endpoint.operation);
+        own.filter(|_| endpoint.dialect == Dialect::OpenAi).map(|(_, path)| *path)
     }
 
     /// Whether a bare model name (folded) belongs to this vendor.
@@ -182,7 +195,7 @@ mod tests {
             for name in row.also.iter().chain([&row.id]) {
                 assert!(names.insert(*name), "{name} twice");
             }
-            assert!(!row.label.is_empty() && !row.speaks.is_empty(), "{}", row.id);
+            assert!(!row.label.is_empty(), "{}", row.id);
             assert!(row.families.iter().all(|f| !f.is_empty() && *f == f.to_ascii_lowercase()), "{}", row.id);
             // A URL where the row has one, and one from the key where it has not.
             assert_eq!(
@@ -199,10 +212,9 @@ mod tests {
             if row.keyless {
                 assert_eq!(row.auth, AuthKind::None);
             }
-            if row.served {
-                // What is relayed has paths that mean something.
-                assert!(row.speaks.iter().all(|dialect| !dialect.paths().is_empty()), "{}", row.id);
-            }
+            // What is relayed has paths that mean something.
+            assert!(row.speaks.iter().all(|dialect| !dialect.paths().is_empty()), "{}", row.id);
+            assert_eq!(row.speaks(Dialect::OpenAi), !row.operations.is_empty(), "{}", row.id);
             assert!(row.prefixes.iter().all(|(dialect, _)| row.speaks(*dialect)), "{}", row.id);
         }
     }

@@ -37,6 +37,8 @@ pub enum Place {
     Deployments { api_version: Box<str> },
     /// Google Cloud: every path lies below a project and a location.
     Project(Box<Project>),
+    /// Replicate: what is asked of a model is asked of the deployment of that name.
+    Deployed,
     /// Bedrock: models go by the ARN of an inference profile, to which their id is added.
     Profile { arn: Box<str> },
 }
@@ -70,6 +72,10 @@ impl Place {
         let Spot { root_path, base_path, operation, suffix, model, query } = *spot;
         match self {
             Self::Plain | Self::Project(_) | Self::Profile { .. } => path_and_query(base_path, suffix, query),
+            Self::Deployed => match prediction_of(suffix) {
+                Some(name) => path_and_query(base_path, &format!("/deployments/{name}/predictions"), query),
+                None => path_and_query(base_path, suffix, query),
+            },
             Self::Versioned { api_version } => {
                 path_and_query(base_path, suffix, Some(&with_version(query, api_version)))
             }
@@ -102,6 +108,13 @@ impl Place {
     pub fn model_in_body(&self, model: &str) -> Option<String> {
         (matches!(self, Self::Project(_)) && !model.contains('/')).then(|| format!("google/{model}"))
     }
+}
+
+/// `owner/name` of `/models/{owner}/{name}/predictions`, as it is encoded.
+fn prediction_of(suffix: &str) -> Option<&str> {
+    let name = suffix.strip_prefix("/models/")?.strip_suffix("/predictions")?;
+    (name.split('/').filter(|segment| !segment.is_empty()).count() == 2 && name.matches('/').count() == 1)
+        .then_some(name)
 }
 
 /// What lies below a deployment (openai-python, lib/azure.py); all else lies beside.
@@ -258,6 +271,21 @@ mod tests {
                 Some("m"),
                 None,
                 "/r/openai/moderations?api-version=2024-10-21",
+            ),
+            (
+                Place::Deployed,
+                (Operation::Other, "/models/acme/flux/predictions"),
+                None,
+                Some("a=1"),
+                "/r/openai/v1/deployments/acme/flux/predictions?a=1",
+            ),
+            (Place::Deployed, (Operation::Other, "/predictions/x"), None, None, "/r/openai/v1/predictions/x"),
+            (
+                Place::Deployed,
+                (Operation::Other, "/models/acme/predictions"),
+                None,
+                None,
+                "/r/openai/v1/models/acme/predictions",
             ),
         ] {
             let spot = Spot { root_path: "/r", base_path: "/r/openai/v1", operation, suffix, model, query };

@@ -215,6 +215,7 @@ async fn once(
     };
     let provider = snapshot.providers.get(pick.provider as usize);
     let over = provider.and_then(|p| p.path_overrides.get(&guard.operation)).map(|path| &**path);
+    let over = over.or_else(|| pick.key.row.elsewhere(destination.matched.endpoint));
     let uri = uri(ready, pick, destination, over, guard.operation)?;
     // Where the path names the model, the body does not, or by the same name.
     let model = pick.model.as_ref();

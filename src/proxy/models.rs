@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::guard::RequestGuard;
 use super::headers::{self, Encoding};
 use super::{Call, Proxy, credential, error_body};
-use crate::dialect::{Dialect, Operation, gemini};
+use crate::dialect::{Dialect, Endpoint, Operation, gemini};
 use crate::error::{FaultClass, GatewayError, Kind};
 use crate::hash::ConfigHash;
 use crate::health::ListFault;
@@ -198,7 +198,9 @@ fn names(provider: &Provider, listed: &[Box<str>]) -> BTreeSet<String> {
 
 /// The key whose list stands for the provider: the first that could be used.
 fn lister(provider: &Provider) -> Option<&Arc<Key>> {
-    provider.keys.iter().find(|key| key.enabled && key.ready.is_ok())
+    let row = provider.row;
+    let tells = row.lists_models && !row.lists_more_than_it_serves;
+    provider.keys.iter().find(|key| tells && key.enabled && key.ready.is_ok())
 }
 
 /// One upstream's list, or `None` when it cannot be had now.
@@ -216,11 +218,16 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
     let ready = key.ready.as_ref().map_err(|_| ListFault::Unexpected)?;
     let mut request = Request::new(UpstreamBody::Empty);
     *request.method_mut() = Method::GET;
-    let (path, query) = match key.row.models_path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (key.row.models_path, None),
+    let elsewhere = Endpoint { dialect: Dialect::OpenAi, operation: Operation::ListModels };
+    let (base, path) = match key.row.elsewhere(elsewhere) {
+        Some(path) => (&ready.root_path, path),
+        None => (&ready.base_path, key.row.models_path),
     };
-    let path = path_and_query(&ready.base_path, path, query).map_err(|_| ListFault::Unexpected)?;
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    let path = path_and_query(base, path, query).map_err(|_| ListFault::Unexpected)?;
     *request.uri_mut() = Uri::from(path);
     let mut head = headers::to_upstream(http::HeaderMap::new(), ready, Encoding::Identity);
     if let Some(dialect) = key.row.speaks.first() {
@@ -282,6 +289,7 @@ mod tests {
             r#"{"object":"list","data":[{"id":"a"},{"id":"b","x":1},{"no":1},{"id":""}]}"#,
             r#"[{"id":"a"},{"id":"b"}]"#,
             r#"{"models":[{"name":"models/a","displayName":"A"},{"name":"b"},{"name":7}],"nextPageToken":""}"#,
+            r#"{"models":[{"name":"a","endpoints":["chat"]},{"name":"b"}],"next_page_token":null}"#,
         ] {
             let models = parse(body.as_bytes()).expect("a list");
             assert_eq!(models.iter().map(|m| &**m).collect::<Vec<_>>(), ["a", "b"], "{body}");

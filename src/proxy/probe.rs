@@ -32,7 +32,9 @@ pub async fn probe(proxy: &Proxy, key: &Key) -> Probed {
     match listed {
         Ok(models) => {
             key.health.vouched(proxy.clock.now());
-            proxy.models.tell(&key.provider, &models);
+            if !key.row.lists_more_than_it_serves {
+                proxy.models.tell(&key.provider, &models);
+            }
             Probed::Models(models)
         }
         Err(ListFault::Unauthorized) => Probed::Unauthorized,

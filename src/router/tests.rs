@@ -77,7 +77,9 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/models/meta/llama%3Afree", r#"model None /models/meta/llama%3Afree "" meta/llama:free"#),
     ("GET", "/v1/models/a%252Fb", r#"model None /models/a%252Fb "" a%2Fb"#),
     ("GET", "/v1/models/a%FF", "404 Data"),
-    ("POST", "/v1/models/x", "405 Data GET, HEAD, DELETE"),
+    // Below models others have paths of their own.
+    ("POST", "/v1/models/x/y/predictions", r#"other ByContentType /models/x/y/predictions "" -"#),
+    ("PUT", "/v1/models/x", "405 Data GET, HEAD, DELETE"),
     ("DELETE", "/v1/models/ft:x", r#"other None /models/ft:x "" ft:x"#),
     ("POST", "/v1/files", r#"files ByContentType /files "" -"#),
     ("GET", "/v1/files/f1/content", r#"files None /files/f1/content "" -"#),

@@ -10,6 +10,7 @@ mod attempts;
 mod aws;
 mod azure;
 mod canary;
+mod catalog;
 mod cli;
 mod clocks;
 mod contract;

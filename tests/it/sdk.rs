@@ -99,6 +99,10 @@ impl Stage {
                     "custom_provider_config": {{"base_provider_type": "bedrock"}},
                     "network_config": {{"base_url": "{base}"}}
                 }},
+                "azure": {{
+                    "keys": [{{"name": "main", "value": "azure-upstream-0123456789", "use_for_batch_api": true,
+                        "azure_key_config": {{"endpoint": "{base}", "api_version": "2024-10-21"}}}}]
+                }},
                 "spare": {{
                     "keys": [{{"name": "refused", "value": "sk-upstream-refused-0123456789"}}],
                     "custom_provider_config": {{"base_provider_type": "openai"}},

@@ -155,7 +155,8 @@ pub(super) fn one(
         Ok(site) => {
             let site = site.unwrap_or_default();
             let base = base(cx, host, Some(file), &site, &pointer);
-            let place = site.place.clone();
+            let deployed = file.replicate_key_config.as_ref().and_then(|config| config.use_deployments_endpoint);
+            let place = if deployed == Some(true) { Place::Deployed } else { site.place.clone() };
             let auth = match auth(cx, row, file.value.as_ref(), value, &pointer) {
                 Ok(None) => cloud::auth(cx, host, file, site, base.0.as_ref().ok(), (&identity.name, &pointer)),
                 by_value => by_value,
@@ -221,9 +222,6 @@ fn auth(
     pointer: &str,
 ) -> Result<Option<UpstreamAuth>, Unready> {
     let (Some(secret), Some(written)) = (value?, written) else { return Ok(None) };
-    if !row.served {
-        return Ok(None);
-    }
     UpstreamAuth::for_value(row.auth, &secret)
         .map(Some)
         .map_err(|what| cx.unusable(written, &pointer_to(pointer, "value"), format!("the value {what}")))
@@ -275,7 +273,7 @@ fn base(
         base.clone()
     } else {
         let known = site.base_url.as_deref().or(host.row.map(|row| row.base_url)).unwrap_or_default();
-        if (host.custom && site.base_url.is_none()) || (known.is_empty() && host.row.is_some_and(|row| row.served)) {
+        if (host.custom && site.base_url.is_none()) || (known.is_empty() && host.row.is_some()) {
             // Looked for at the provider: that is where it is written once.
             let provider = pointer_to("/providers", host.name);
             cx.missing(&pointer_to(&provider, "network_config"), "base_url", "or set it at each key");

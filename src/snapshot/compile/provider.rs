@@ -59,12 +59,6 @@ fn one(cx: &mut Compiler<'_>, name: &str, file: &ProviderFile, pointer: &str) ->
     }
     let custom = file.custom_provider_config.as_ref();
     let row = row_of(cx, name, custom, pointer);
-    if let Some(row) = row
-        && !row.served
-    {
-        let text = format!("the {} API is not served by this release", row.label);
-        cx.problems.error(Code::NotSupportedYet, pointer, text);
-    }
     // A keyless custom provider may authenticate by a static header of its own.
     let keyless = custom.is_some_and(|custom| custom.is_key_less == Some(true));
     let auth = row.filter(|_| !keyless).map_or(AuthKind::None, |row| row.auth);

@@ -19,8 +19,6 @@ fn providers() {
         (provider("a/b", ""), &["E bad_value /providers/a~1b"]),
         (provider("", ""), &["E bad_value /providers/"]),
         (provider("@x", ""), &["E bad_value /providers/@x"]),
-        (provider("cohere", ""), &["E not_supported_yet /providers/cohere", "W suspicious /providers/cohere"]),
-        (provider("vertex", ""), &["E not_supported_yet /providers/vertex", "W suspicious /providers/vertex"]),
         (
             custom("openai", address, "\"base_provider_type\": \"openai\""),
             &["W suspicious /providers/openai", "E conflict /providers/openai/custom_provider_config"],
