@@ -4,19 +4,14 @@
 //! those that differ; [`model_edits`] finds them by span. Error texts come from
 //! [`Public`](crate::error::Public) alone.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use bytes::Bytes;
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 use super::frame::ending::Terminal;
 use super::path::{PathRow, Pattern, row};
+use super::repeated::models;
 use super::scan::{json_string, write_json_string};
 use super::{Failure, Operation};
-use crate::chunks::Edit;
+use crate::chunks::{Chunks, Edit};
 use crate::error::{FaultClass, Kind};
 use crate::limits::MODEL_EDITS_MAX;
 
@@ -74,68 +69,17 @@ pub fn split_model(name: &str) -> (&'static str, &str) {
     }
 }
 
-/// Bodies that name the model again: of embeddings and of token counts.
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(default, borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(default, borrow, deserialize_with = "first_requests")]
-    requests: Vec<Inner<'a>>,
-    #[serde(rename = "generateContentRequest", default, borrow)]
-    request: Option<Inner<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Inner<'a> {
-    #[serde(default, borrow)]
-    model: Option<&'a RawValue>,
-}
-
-/// Up to [`MODEL_EDITS_MAX`] of them: a body is no table of any length.
-fn first_requests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Inner<'de>>, D::Error> {
-    struct First;
-    impl<'de> Visitor<'de> for First {
-        type Value = Vec<Inner<'de>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of requests")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut first = Vec::new();
-            while first.len() < MODEL_EDITS_MAX {
-                match list.next_element()? {
-                    Some(request) => first.push(request),
-                    None => return Ok(first),
-                }
-            }
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(first)
-        }
-    }
-    deserializer.deserialize_seq(First)
-}
-
 /// The edits that make every `model` of a body the upstream's where it was the caller's; in the order
-/// of the body. One of another name, one beyond the bound, and a body of another form are left to the
-/// upstream to judge.
-pub fn model_edits(body: &[u8], asked: &str, upstream: &str) -> Vec<Edit> {
-    let Ok(named) = serde_json::from_slice::<Named<'_>>(body) else { return Vec::new() };
-    let inner = named.requests.iter().chain(&named.request).filter_map(|inner| inner.model);
-    let ours = inner.chain(named.model).filter(|raw| {
-        let name = serde_json::from_str::<Cow<'_, str>>(raw.get());
-        name.is_ok_and(|name| plain_name(&name) == plain_name(asked))
-    });
+/// of the body. One of another name, and one beyond the bound, is left to the upstream to judge.
+pub fn model_edits(body: &Chunks, asked: &str, upstream: &str) -> Vec<Edit> {
     let (kind, name) = split_model(upstream);
     let with = json_string(&format!("{kind}{name}"));
-    let mut edits: Vec<Edit> = ours
-        .filter_map(|raw| {
-            // What serde lends is a part of `body`.
-            let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-            Some(Edit { span: start..start + raw.get().len(), with: with.clone() })
-        })
-        .collect();
-    edits.sort_by_key(|edit| edit.span.start);
+    let mut edits = Vec::new();
+    models(body, |name, span| {
+        if plain_name(name) == plain_name(asked) && edits.len() < MODEL_EDITS_MAX {
+            edits.push(Edit { span, with: with.clone() });
+        }
+    });
     edits
 }
 
@@ -198,7 +142,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::chunks::Chunks;
     use crate::error::Public;
     use serde_json::{Value, json};
 
@@ -218,9 +161,8 @@ mod tests {
     #[test]
     fn names_in_bodies() {
         let edit = |body: &str| {
-            let mut chunks = Chunks::new();
-            chunks.push(Bytes::copy_from_slice(body.as_bytes()));
-            let edits = model_edits(body.as_bytes(), "gemini/e", "emb-1");
+            let chunks = Chunks::from(Bytes::copy_from_slice(body.as_bytes()));
+            let edits = model_edits(&chunks, "gemini/e", "emb-1");
             String::from_utf8(chunks.splice(&edits).flatten().to_vec()).unwrap()
         };
         for (body, expected) in [
@@ -248,8 +190,8 @@ mod tests {
             assert_eq!(edit(left), left);
         }
         let many = format!("{{\"requests\":[{}{{}}]}}", r#"{"model":"a"},"#.repeat(MODEL_EDITS_MAX + 9));
-        assert_eq!(model_edits(many.as_bytes(), "a", "b").len(), MODEL_EDITS_MAX);
-        let tuned = model_edits(br#"{"model":"a"}"#, "a", "tunedModels/b");
+        assert_eq!(model_edits(&Bytes::from(many).into(), "a", "b").len(), MODEL_EDITS_MAX);
+        let tuned = model_edits(&Bytes::from_static(br#"{"model":"a"}"#).into(), "a", "tunedModels/b");
         assert_eq!(tuned[0].with, "\"tunedModels/b\"");
     }
 

@@ -10,6 +10,7 @@ pub mod gemini;
 pub mod inband;
 pub mod openai;
 pub mod path;
+pub mod repeated;
 pub mod scan;
 
 use bytes::Bytes;

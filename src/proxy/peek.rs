@@ -98,9 +98,9 @@ async fn first_frame(mut body: AnswerBody) -> Sight {
             return Sight::Lost(Lost::Cut);
         }
     }
-    match first.flatten() {
-        Some(error) => Sight::Error(held, error),
-        None => Sight::Good(Opened { held, next: 0, body }),
+    match first {
+        Some(Some(error)) => Sight::Error(held, error),
+        Some(None) | None => Sight::Good(Opened { held, next: 0, body }),
     }
 }
 

@@ -311,7 +311,7 @@ impl Inbound {
         if let (Model::Repeated { asked, upstream }, RequestBody::Held(chunks)) = (model, &self.body)
             && asked.as_str() != upstream.as_str()
         {
-            edits.extend(gemini::model_edits(&chunks.flatten(), asked.as_str(), upstream.as_str()));
+            edits.extend(gemini::model_edits(chunks, asked.as_str(), upstream.as_str()));
             edits.sort_by_key(|edit| edit.span.start);
         }
         edits

@@ -71,7 +71,7 @@ async fn routes_that_do_not_exist() {
         (Method::POST, "/api/nothing", 404),
         (Method::POST, "/v1/messages", 400),
         (Method::POST, "/v1beta/models/gemini-x:generateContent", 400),
-        (Method::POST, "/model/x/converse", 400),
+        (Method::POST, "/v1beta1/projects/p", 400),
     ] {
         let reply = send(request(method.clone(), &gateway.url(path), &[], "")).await;
         assert_eq!(reply.status.as_u16(), expected, "{method} {path}: {}", reply.text());
