@@ -91,8 +91,11 @@ async fn the_wall_clock_jumps_and_nothing_else_does() {
             let model = format!("{word}-{number}");
             status_of(&gateway, &model).await;
             let (status, named) = status_of(&gateway, &model).await;
-            let seconds: u64 = named.parse().unwrap_or_else(|_| panic!("{word}: {status} {named:?}"));
-            assert!((1..=3600).contains(&seconds), "{word}: {seconds} s");
+            match named.parse::<u64>() {
+                Ok(seconds) => assert!((1..=3600).contains(&seconds), "{word}: {seconds} s"),
+                // A slow machine comes back when the second is over, and meets the upstream's own words.
+                Err(_) => assert!(word == "past", "{word}: {status} {named:?}"),
+            }
         }
         // Reload, status, metrics and log go on.
         gateway.write_config(&config(&upstream, number));

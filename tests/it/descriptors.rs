@@ -18,7 +18,7 @@ fn config(upstream: &Upstream, comment: u32) -> String {
         r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "management": {{"listen": ["127.0.0.2:0"]}},
            // {comment}
            "observability": {{"access_log": false}}, "providers": {{"up": {{
-           "custom_provider_config": {{"base_provider_type": "openai", "is_key_less": true}}, "network_config": {{"base_url": "{}"}}}}}}}}"#,
+           "custom_provider_config": {{"base_provider_type": "openai", "is_key_less": true}}, "network_config": {{"base_url": "{}", "stream_idle_timeout_in_seconds": 3600}}}}}}}}"#,
         upstream.base()
     )
 }

@@ -81,7 +81,7 @@ async fn in_the_middle_of_streams() {
         (5, vec![Signal::TERM], 0, vec![End::Whole], None),
         (5, vec![Signal::HUP, Signal::INT], 0, vec![End::Whole], None),
         // SIGPIPE is nobody's business: a caller who leaves must not end the process.
-        (1, vec![Signal::PIPE, Signal::TERM], 0, vec![End::Whole], Some(vec![End::Told])),
+        (3, vec![Signal::PIPE, Signal::TERM], 0, vec![End::Whole], Some(vec![End::Told])),
         (30, vec![Signal::TERM, Signal::TERM], 143, vec![End::Whole, End::Cut], Some(vec![End::Cut])),
         (30, vec![Signal::INT, Signal::INT], 130, vec![End::Whole, End::Cut], Some(vec![End::Cut])),
     ];

@@ -71,7 +71,7 @@ fn upstream(gate: &Gate) -> Upstream {
 fn config(upstream: &Upstream) -> String {
     format!(
         r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "observability": {{"access_log": false}}, "providers": {{"up": {{
-           "custom_provider_config": {{"base_provider_type": "openai", "is_key_less": true}}, "network_config": {{"base_url": "{}"}}}}}}}}"#,
+           "custom_provider_config": {{"base_provider_type": "openai", "is_key_less": true}}, "network_config": {{"base_url": "{}", "stream_idle_timeout_in_seconds": 3600}}}}}}}}"#,
         upstream.base()
     )
 }
