@@ -488,3 +488,11 @@ pub const MEMORY_CALM_PERCENT: u64 = 50;
 pub const BUFFERS_IN_MEMORY: u64 = 4096;
 /// ... and large enough for a head in any case.
 pub const BUFFER_BYTES_SMALLEST: usize = 32 * 1024;
+// --- Who made what upstreams keep ----------------------------------------------------------------
+
+/// Of an answer, as much as is read for the id of what was made.
+pub const ID_SOUGHT_BYTES_MAX: usize = 8 * 1024;
+/// Of a list that is cut to what one project made.
+pub const ID_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a call waits to hear whose an id is.
+pub const ID_WAIT_MAX: Duration = Duration::from_secs(1);

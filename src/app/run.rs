@@ -302,6 +302,7 @@ fn spawn(
         models: ModelLists::new(Arc::clone(&shared.learnt)),
         room: shared.room.clone(),
         identity: shared.identity.clone(),
+        state: Some(shared.admin.state.clone()),
     });
     let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
     let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));

@@ -8,6 +8,7 @@ pub mod bedrock;
 pub mod frame;
 pub mod gemini;
 pub mod inband;
+pub mod kept;
 pub mod openai;
 pub mod path;
 pub mod repeated;

@@ -1,7 +1,7 @@
 //! Reads an upstream's answer whole, within a bound, so that it can be judged. Deadlines are the body's own.
 
-use crate::upstream::AnswerBody;
 use bytes::{Bytes, BytesMut};
+use http_body::Body;
 use http_body_util::BodyExt;
 
 /// The body was longer than the bound, broke off, or stopped arriving; its connection is closed.
@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 pub struct Unreadable;
 
 /// Up to `max` bytes.
-pub async fn read(mut body: AnswerBody, max: usize) -> Result<Bytes, Unreadable> {
+pub async fn read(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Result<Bytes, Unreadable> {
     let mut whole: Option<Bytes> = None;
     let mut joined = BytesMut::new();
     loop {

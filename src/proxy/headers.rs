@@ -35,7 +35,10 @@ pub enum Encoding {
 /// credential. `Host` is replaced and the length set by the connection. Filtered in place: a new map would
 /// hash every name again.
 pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> HeaderMap {
-    keep(&mut head, |name| travels_upstream(name) || is_replaced(name));
+    let is_passthrough = encoding == Encoding::AsCaller;
+    keep(&mut head, |name| {
+        travels_upstream(name) || is_replaced(name) || is_passthrough && travels_by_passthrough(name)
+    });
     match encoding {
         Encoding::AsCaller if head.contains_key(header::ACCEPT_ENCODING) => {}
         Encoding::AsCaller | Encoding::Identity => {
@@ -144,6 +147,13 @@ fn travels_upstream(name: &str) -> bool {
     }
 }
 
+/// The same for a provider's own API, where nobody reads the body: what says how it is to be read, and
+/// how uploads go on.
+fn travels_by_passthrough(name: &str) -> bool {
+    const FAMILIES: [&str; 6] = ["content-", "if-", "x-goog-upload-", "x-upload-content-", "x-amzn-bedrock-", "x-ms-"];
+    name != "content-length" && is_of(&FAMILIES, name) && !is_auth_echo(name)
+}
+
 /// Allow-list towards the caller (CONTRACT 3.3).
 fn comes_back(name: &str, passthrough: bool) -> bool {
     const FAMILIES: [&str; 11] = [
@@ -221,6 +231,16 @@ mod tests {
             "expect",
         ] {
             assert!(!travels_upstream(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn by_passthrough() {
+        for name in ["content-encoding", "content-range", "x-upload-content-type", "if-modified-since"] {
+            assert!(travels_by_passthrough(name) && !travels_upstream(name), "{name}");
+        }
+        for name in ["content-length", "x-ms-authorization-auxiliary", "x-goog-api-key", "cookie", "x-forwarded-for"] {
+            assert!(!travels_by_passthrough(name), "{name}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! Nothing here knows a provider's name, touches a file, or spawns a task.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::dialect::Operation;
+use crate::dialect::kept::Spot;
 use crate::dispatch::{Dice, ModelRequest, Pin, Plan, plan};
 use crate::error::{Blame, GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
@@ -22,9 +23,11 @@ use crate::permit::Room;
 use crate::project::{Caller, Grant};
 use crate::router::DataMatch;
 use crate::snapshot::Snapshot;
+use crate::state::State;
 use crate::telemetry::Recorder;
 use crate::upstream::Upstream;
 
+mod affinity;
 mod attempt;
 mod credential;
 mod ear;
@@ -50,6 +53,7 @@ pub use passthrough::{Through, handle as handle_passthrough};
 pub use probe::{Probed, probe};
 pub use relay::{ReplyBody, StreamBroken};
 
+use affinity::{Kept, Learner};
 use attempt::{Destination, Good, Refused, Reply};
 use relay::Relay;
 use request::{Bounds, Inbound};
@@ -78,6 +82,8 @@ pub struct Proxy {
     /// For the bodies that are held, of all workers.
     pub room: Room,
     pub identity: Identity,
+    /// Who made what upstreams keep; `None` where nothing is kept either.
+    pub state: Option<State>,
 }
 
 impl Proxy {
@@ -101,7 +107,7 @@ pub struct Call<'a> {
 pub async fn handle(call: Call<'_>, request: Request<Incoming>, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     match respond(&call, request, &mut guard).await {
         Ok(Outgoing::Whole(response)) => finish_whole(response, guard),
-        Ok(Outgoing::Stream(good)) => finish_stream(*good, guard),
+        Ok(Outgoing::Stream(good, learner)) => finish_stream(*good, learner, guard),
         Err(error) => refuse(&error, guard),
     }
 }
@@ -109,7 +115,7 @@ pub async fn handle(call: Call<'_>, request: Request<Incoming>, mut guard: Box<R
 /// An answer before the request's guard is put into its body.
 enum Outgoing {
     Whole(Response<Bytes>),
-    Stream(Box<Good>),
+    Stream(Box<Good>, Option<Box<Learner>>),
 }
 
 async fn respond(
@@ -130,13 +136,32 @@ async fn respond(
     inbound.stream |= matched.streams;
     guard.line.bytes_in = inbound.bytes_read();
     guard.line.stream = inbound.stream;
-    let request = model_request(call, &inbound)?;
+    let mut request = model_request(call, &inbound)?;
     guard.line.model.clone_from(&request.model);
-    let plan = planned(call, &request)?;
+    let kept = match Spot::of(&matched.suffix) {
+        None => Kept::default(),
+        // Rare, and its future is large: it must not be carried by every other request.
+        Some(spot) => {
+            let (held, proxy) = (inbound.held(), Arc::clone(guard.proxy()));
+            Box::pin(affinity::settle(call, spot, &method, held, &mut request, &proxy)).await?
+        }
+    };
+    let plan = match planned(call, &request) {
+        // The model that is asked for now is none of that key's.
+        Err(_) if kept.led && request.model.is_some() => {
+            request.pin = None;
+            planned(call, &request)?
+        }
+        planned => planned?,
+    };
     let query = upstream_query(call.query, matched.azure_style);
     let destination = Destination { method, matched, query: query.as_deref() };
     match attempt::run(call, &request, &mut inbound, &destination, plan, guard).await? {
-        Reply::Good(good) => Ok(Outgoing::Stream(good)),
+        Reply::Good(good) if kept.is_filtered() => Box::pin(own_things(*good, &kept, guard)).await.map(Outgoing::Whole),
+        Reply::Good(good) => {
+            let learner = Learner::of(&kept, good.attempt.key(), guard.proxy());
+            Ok(Outgoing::Stream(good, learner))
+        }
         Reply::Refused(refused) => Ok(Outgoing::Whole(relayed_error(*refused, guard))),
     }
 }
@@ -265,8 +290,23 @@ fn relayed_error(refused: Refused, guard: &mut RequestGuard) -> Response<Bytes> 
     response
 }
 
+/// A list of what upstreams keep, cut to what the caller's project made.
+async fn own_things(good: Good, kept: &Kept, guard: &mut RequestGuard) -> Result<Response<Bytes>, GatewayError> {
+    let Good { parts, body, attempt } = good;
+    let proxy = Arc::clone(guard.proxy());
+    let list = affinity::filtered(body, kept, &proxy).await?;
+    guard.line.upstream_request_id = upstream_request_id(&parts.headers);
+    let mut head = headers::to_caller(parts.headers, false);
+    head.remove(CONTENT_LENGTH);
+    headers::stamp(&mut head, attempt.key(), None, guard.line.attempts);
+    let mut response = Response::new(list);
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = head;
+    Ok(response)
+}
+
 /// Commit point: from here on there is no second attempt.
-fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
+fn finish_stream(good: Good, learner: Option<Box<Learner>>, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let Good { parts, body, attempt } = good;
     let shape = Shape::of(&parts, guard.dialect, guard.operation);
     guard.line.status = parts.status.as_u16();
@@ -278,7 +318,8 @@ fn finish_stream(good: Good, mut guard: Box<RequestGuard>) -> Response<ReplyBody
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, attempt.key(), model, guard.line.attempts);
     headers::identify(&mut head, guard.dialect, &guard.id, guard.generation());
-    let mut response = Response::new(ReplyBody::Relay(Box::new(Relay::new(body, attempt, shape, guard))));
+    let relay = Relay::new(body, attempt, shape, guard).learning(learner);
+    let mut response = Response::new(ReplyBody::Relay(Box::new(relay)));
     *response.status_mut() = parts.status;
     *response.headers_mut() = head;
     response

@@ -25,7 +25,7 @@ use crate::error::{GatewayError, Kind};
 use crate::id::ProviderName;
 use crate::project::{Caller, Grant};
 use crate::provider::{classify, path_and_query};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ServerLimits, Snapshot};
 
 /// What the router found.
 pub struct Through<'a> {
@@ -73,7 +73,8 @@ async fn send(
     let limits = &through.snapshot.server.limits;
     let mut inbound = match credential::needs_whole_body(ready) {
         true => Inbound::hold(parts, incoming, Bounds { limits, room: &guard.proxy().room }).await?,
-        false => Inbound::flow(parts, incoming, limits)?,
+        // Nothing of it is held, hence it may be of any size.
+        false => Inbound::flow(parts, incoming, &ServerLimits { request_body_bytes_max: u64::MAX, ..*limits })?,
     };
     let query = upstream_query(through.query, false);
     let uri = path_and_query(&ready.root_path, through.path, query.as_deref())

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::affinity::Learner;
 use super::ear::Ear;
 use super::error_response;
 use super::guard::{AttemptGuard, RequestGuard};
@@ -105,6 +106,8 @@ pub struct Relay {
     /// No length was announced: words of our own may follow.
     has_room: bool,
     state: State,
+    /// Listens for ids of what was made.
+    learner: Option<Box<Learner>>,
     guard: Box<RequestGuard>,
 }
 
@@ -133,13 +136,20 @@ enum Broken {
 impl Relay {
     pub fn new(inner: Opened, attempt: AttemptGuard, shape: Shape, guard: Box<RequestGuard>) -> Self {
         let (ear, has_room) = (Ear::of(shape, guard.operation), shape.is_stream());
-        let mut relay = Self { inner, attempt: Some(attempt), ear, has_room, state: State::Flowing, guard };
+        let (attempt, state) = (Some(attempt), State::Flowing);
+        let mut relay = Self { inner, attempt, ear, has_room, state, learner: None, guard };
         // hyper does not poll a body that says it has ended: a 204, an empty answer. A stream that
         // owes a last event is asked all the same.
         if relay.inner.is_end_stream() && relay.ear.is_whole() {
             relay.finish();
         }
         relay
+    }
+
+    /// What the answer names is remembered before it goes on.
+    pub fn learning(mut self, learner: Option<Box<Learner>>) -> Self {
+        self.learner = learner;
+        self
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamBroken>>> {
@@ -166,6 +176,9 @@ impl Relay {
                     self.guard.sent(bytes.len());
                     if let Some(error) = self.ear.push(&bytes, self.guard.operation) {
                         self.hear_error(&error);
+                    }
+                    if let Some(learner) = &mut self.learner {
+                        learner.hear(&bytes, self.guard.proxy());
                     }
                     if self.inner.is_end_stream() && self.ear.is_whole() {
                         self.finish();

@@ -251,6 +251,14 @@ impl Inbound {
         field.map(|field| field.name.as_str())
     }
 
+    /// The body, where it is held whole.
+    pub fn held(&self) -> Option<&Chunks> {
+        match &self.body {
+            RequestBody::Held(chunks) => Some(chunks),
+            RequestBody::Empty | RequestBody::Flowing { .. } | RequestBody::Gone => None,
+        }
+    }
+
     /// The caller's headers for one attempt: a copy where another may follow, else the map itself.
     pub fn head(&mut self, more: More) -> HeaderMap {
         match more {

@@ -5,6 +5,7 @@
 // Not the gateway: a test may end by panicking and may look at its environment.
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod affinity;
 mod architecture;
 mod attempts;
 mod aws;
@@ -36,6 +37,7 @@ mod masks;
 mod memory;
 mod network;
 mod overload;
+mod passthrough;
 mod pools;
 mod problems;
 mod projects;

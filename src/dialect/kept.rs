@@ -1,0 +1,251 @@
+//! Things that an upstream keeps — files, batches, stored responses, conversations — as paths, bodies
+//! and answers name them. Knows no keys and no owners.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Dialect;
+use crate::limits::ID_BYTES_MAX;
+
+/// Paths below which an upstream keeps what it made, behind the version prefix.
+const COLLECTIONS: [&str; 12] = [
+    "/files",
+    "/batches",
+    "/responses",
+    "/conversations",
+    "/messages/batches",
+    "/uploads",
+    "/vector_stores",
+    "/containers",
+    "/videos",
+    "/fine_tuning/jobs",
+    "/threads",
+    "/assistants",
+];
+
+/// Words that stand where an id would and are none.
+const VERBS: [&str; 3] = ["compact", "input_tokens", "runs"];
+
+/// What a path says of things that are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spot<'p> {
+    /// Of [`COLLECTIONS`].
+    pub root: &'static str,
+    /// `None`: the collection itself, which makes one or lists them.
+    pub id: Option<&'p str>,
+    /// The path ends with the id.
+    pub is_whole: bool,
+}
+
+impl<'p> Spot<'p> {
+    pub fn of(suffix: &'p str) -> Option<Self> {
+        let mut roots = COLLECTIONS.iter();
+        let (root, rest) =
+            roots.find_map(|root| Some((*root, suffix.strip_prefix(root).filter(|rest| at_word_end(rest))?)))?;
+        let rest = rest.strip_prefix('/').unwrap_or(rest);
+        let (id, is_whole) = rest.split_once('/').map_or((rest, true), |(id, _)| (id, false));
+        let id = (!id.is_empty()).then_some(id);
+        (!id.is_some_and(|id| VERBS.contains(&id))).then_some(Self { root, id, is_whole })
+    }
+
+    /// What is named in the answer to a call. The outcome of a batch is files of the key that ran it.
+    pub fn told(&self, method: &Method, dialect: Dialect) -> &'static [&'static str] {
+        if dialect == Dialect::Gemini {
+            return if self.id.is_none() && *method == Method::POST { &["name"] } else { &[] };
+        }
+        match (self.root.ends_with("/batches"), self.id, method) {
+            (true, None, &Method::POST) => &["id", "output_file_id", "error_file_id"],
+            (true, Some(_), _) => &["output_file_id", "error_file_id"],
+            (false, None, &Method::POST) => &["id"],
+            _ => &[],
+        }
+    }
+}
+
+fn at_word_end(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
+}
+
+/// Members of a body that name something that an upstream keeps.
+#[derive(Deserialize)]
+struct Named<'b> {
+    #[serde(borrow, default)]
+    input_file_id: Option<Cow<'b, str>>,
+    #[serde(borrow, default)]
+    training_file: Option<Cow<'b, str>>,
+    #[serde(borrow, default)]
+    previous_response_id: Option<Cow<'b, str>>,
+    #[serde(borrow, default)]
+    conversation: Option<&'b RawValue>,
+}
+
+const NAMES: [&[u8]; 4] =
+    [b"\"input_file_id\"", b"\"training_file\"", b"\"previous_response_id\"", b"\"conversation\""];
+
+/// Ids in a body. It is taken apart only where one of the names stands in it.
+pub fn ids_named(body: &[u8]) -> Vec<Box<str>> {
+    if !NAMES.iter().any(|name| memchr::memmem::find(body, name).is_some()) {
+        return Vec::new();
+    }
+    let Ok(named) = serde_json::from_slice::<Named<'_>>(body) else { return Vec::new() };
+    // By its id alone, or as an object that holds it.
+    let conversation = named.conversation.and_then(|raw| {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Id(Box<str>),
+            Object { id: Box<str> },
+        }
+        match serde_json::from_str(raw.get()).ok()? {
+            Either::Id(id) | Either::Object { id } => Some(id),
+        }
+    });
+    let texts = [named.previous_response_id, named.input_file_id, named.training_file];
+    let ids = texts.into_iter().flatten().map(|id| Box::from(&*id)).chain(conversation);
+    ids.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX).collect()
+}
+
+/// The first member of this name whose text is whole. What was made is named before anything in it.
+pub fn text_of<'t>(text: &'t [u8], name: &str) -> Option<&'t str> {
+    let quoted = format!("\"{name}\"");
+    for at in memchr::memmem::find_iter(text, quoted.as_bytes()) {
+        let Some(rest) = text.get(at + quoted.len()..).and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"))
+        else {
+            continue;
+        };
+        // `null`, where nothing was made.
+        let rest = rest.trim_ascii_start().strip_prefix(b"\"")?;
+        let id = std::str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()?;
+        let is_plain = id.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+        return (is_plain && (1..=ID_BYTES_MAX).contains(&id.len())).then_some(id);
+    }
+    None
+}
+
+/// A list as an upstream gives it; what is not looked at stays as it was written.
+#[derive(Deserialize, Serialize)]
+pub struct List<'b> {
+    #[serde(borrow)]
+    data: Vec<&'b RawValue>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Item<'b> {
+    #[serde(borrow)]
+    id: Cow<'b, str>,
+}
+
+impl<'b> List<'b> {
+    pub fn read(text: &'b [u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
+    /// Of all items in their order; empty where one has none.
+    pub fn ids(&self) -> Vec<Box<str>> {
+        let id = |item: &&RawValue| serde_json::from_str::<Item<'_>>(item.get()).map(|item| item.id.into());
+        self.data.iter().map(|item| id(item).unwrap_or_default()).collect()
+    }
+
+    /// The list with no other items than these.
+    pub fn only(mut self, is_kept: impl Fn(usize) -> bool) -> Option<Vec<u8>> {
+        let ids = self.ids();
+        let mut kept = ids.iter().enumerate().filter(|(at, _)| is_kept(*at)).map(|(_, id)| id.to_string());
+        let (first, last) = (kept.next(), kept.next_back());
+        let last = last.or_else(|| first.clone());
+        let mut places = 0..;
+        self.data.retain(|_| places.next().is_some_and(&is_kept));
+        // Where more follows, the last of the whole page is what the next one begins behind.
+        let goes_on = self.rest.get("has_more").and_then(Value::as_bool) == Some(true);
+        for (name, id) in [("first_id", first), ("last_id", last)] {
+            if let Some(known) = self.rest.get_mut(name).filter(|_| name == "first_id" || !goes_on) {
+                *known = id.map_or(Value::Null, Value::String);
+            }
+        }
+        serde_json::to_vec(&self).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_paths_name() {
+        for (suffix, expected) in [
+            ("/files", Some(("/files", None, true))),
+            ("/files/", Some(("/files", None, true))),
+            ("/files/file-1", Some(("/files", Some("file-1"), true))),
+            ("/files/file-1/content", Some(("/files", Some("file-1"), false))),
+            ("/filesystem", None),
+            ("/responses/resp_1/input_items", Some(("/responses", Some("resp_1"), false))),
+            ("/responses/compact", None),
+            ("/messages/batches/b/results", Some(("/messages/batches", Some("b"), false))),
+            ("/fine_tuning/jobs/j", Some(("/fine_tuning/jobs", Some("j"), true))),
+            ("/chat/completions", None),
+            ("/models/files", None),
+        ] {
+            let spot = Spot::of(suffix).map(|spot| (spot.root, spot.id, spot.is_whole));
+            assert_eq!(spot, expected, "{suffix}");
+        }
+    }
+
+    #[test]
+    fn what_bodies_name() {
+        for (body, expected) in [
+            (r#"{"model":"m","input":"x"}"#, &[][..]),
+            (r#"{"input_file_id":"file-1","endpoint":"/v1/x"}"#, &["file-1"]),
+            (r#"{"previous_response_id":"resp_1","conversation":"conv_1"}"#, &["resp_1", "conv_1"]),
+            (r#"{"conversation":{"id":"conv_2"}}"#, &["conv_2"]),
+            (r#"{"conversation":null,"previous_response_id":null}"#, &[]),
+            (r#"{"input":"\"previous_response_id\": \"no\"","x":{"previous_response_id":"no"}}"#, &[]),
+            (r#"{"previous_response_id":7}"#, &[]),
+            (r#"{"previous_response_id":"a\u0062"}"#, &["ab"]),
+        ] {
+            let ids = ids_named(body.as_bytes());
+            assert_eq!(ids.iter().map(|id| &**id).collect::<Vec<_>>(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_answers_name() {
+        for (answer, name, expected) in [
+            (r#"{"object":"file", "id" : "file-1","x":{"id":"no"}}"#, "id", Some("file-1")),
+            ("event: response.created\ndata: {\"response\":{\"id\":\"resp_1\"", "id", Some("resp_1")),
+            (r#"{"id":"file-"#, "id", None),
+            (r#"{"output_file_id":null,"error_file_id":"file-2"}"#, "output_file_id", None),
+            (r#"{"output_file_id":null,"error_file_id":"file-2"}"#, "error_file_id", Some("file-2")),
+            (r#"{"id":"a\"b"}"#, "id", None),
+            (r#"["id"]"#, "id", None),
+            (r#"{"id":""}"#, "id", None),
+        ] {
+            assert_eq!(text_of(answer.as_bytes(), name), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn lists_are_cut() {
+        let text = br#"{"object":"list","data":[{"id":"a","n":1.0},{"id":"b"},{"id":"c"}],"first_id":"a","last_id":"c","has_more":false}"#;
+        for (kept, expected) in [
+            (
+                &[0, 1, 2][..],
+                r#"{"data":[{"id":"a","n":1.0},{"id":"b"},{"id":"c"}],"first_id":"a","has_more":false,"last_id":"c","object":"list"}"#,
+            ),
+            (&[1], r#"{"data":[{"id":"b"}],"first_id":"b","has_more":false,"last_id":"b","object":"list"}"#),
+            (&[], r#"{"data":[],"first_id":null,"has_more":false,"last_id":null,"object":"list"}"#),
+        ] {
+            let made = List::read(text).unwrap().only(|at| kept.contains(&at)).unwrap();
+            assert_eq!(String::from_utf8(made).unwrap(), expected);
+        }
+        let more = br#"{"data":[{"id":"a"},{"id":"b"}],"last_id":"b","has_more":true}"#;
+        let made = List::read(more).unwrap().only(|at| at == 0).unwrap();
+        assert_eq!(String::from_utf8(made).unwrap(), r#"{"data":[{"id":"a"}],"has_more":true,"last_id":"b"}"#);
+        assert!(List::read(b"{\"data\":7}").is_none());
+    }
+}
