@@ -8,6 +8,7 @@ mod control;
 mod ids;
 mod listeners;
 mod machine;
+mod online;
 mod panics;
 mod prober;
 mod run;
@@ -17,5 +18,6 @@ mod worker;
 mod world;
 
 pub use check::{Unreadable, check, compile_file, dry_run, read_text};
+pub use online::check_online;
 pub use run::{Options, random, run};
 pub use seal::{NotSealed, Resealed, reseal, seal};

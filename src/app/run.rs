@@ -257,7 +257,7 @@ fn shared(
         room,
         memory_room: Arc::new(AtomicU64::new(u64::MAX)),
         drain: Drain::new(),
-        embedded: Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off))))),
+        embedded: embedded(),
         identity,
         caps: Caps::default(),
         learnt,
@@ -332,10 +332,17 @@ fn spawn(
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Machine(format!("no runtime: {error}")))
+    bare_runtime().map_err(|error| Failure::Machine(format!("no runtime: {error}")))
+}
+
+/// Everything on the thread that calls.
+pub(super) fn bare_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// The built-in upstream.
+pub(super) fn embedded() -> Arc<dyn InProcess> {
+    Arc::new(Embedded(InMemory::new(Arc::new(Mock::new(Recording::Off)))))
 }
 
 /// From the kernel: the crypto library would first gather entropy of its own for a tenth of a second.

@@ -17,6 +17,9 @@ pub struct Args {
     /// Count variables and files that cannot be read as errors.
     #[arg(long)]
     strict_env: bool,
+    /// Verify each key with a call that costs nothing.
+    #[arg(long)]
+    online: bool,
 }
 
 pub fn run(args: &Args) -> ExitCode {
@@ -27,7 +30,8 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match app::check(&path, args.strict_env) {
+    let check = if args.online { app::check_online } else { app::check };
+    match check(&path, args.strict_env) {
         Ok(problems) => {
             report(&problems, &path, args.format);
             if problems.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -35,6 +35,8 @@ pub enum Code {
     Unreadable,
     /// A listener could not be bound.
     Bind,
+    /// The upstream was asked, and does not vouch for this key.
+    Unverified,
     /// Stands last and counts the problems that are not shown.
     TooMany,
 }
@@ -59,6 +61,7 @@ impl Code {
             Self::PlaintextSecret => "plaintext_secret",
             Self::Unreadable => "unreadable",
             Self::Bind => "bind",
+            Self::Unverified => "unverified",
             Self::TooMany => "too_many",
         }
     }

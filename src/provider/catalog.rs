@@ -1,7 +1,7 @@
 //! The rows of the provider catalogue (CONTRACT 3.2). Data only; what a field means stands at
 //! [`ProviderRow`]. Looked up through [`super::row`], never matched by name.
 
-use super::{AuthKind, ProviderRow, RateScope};
+use super::{AuthKind, ProviderRow, RateScope, Verify};
 use crate::dialect::Dialect;
 use crate::dialect::Operation::{
     self, Batches, ChatCompletion, Embedding, Files, ImageEdit, ImageGeneration, ImageVariation, Moderation, Rerank,
@@ -30,6 +30,7 @@ const COMMON: ProviderRow = ProviderRow {
     faults: &[],
     rate_scope: RateScope::Model,
     lists_models: true,
+    verify: Verify::Models,
     lists_more_than_it_serves: false,
 };
 
@@ -138,6 +139,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
             (424, "", FaultClass::Server),
         ],
         lists_models: false,
+        verify: Verify::Nothing,
         operations: &[ChatCompletion],
         ..COMMON
     },
@@ -148,6 +150,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         auth: AuthKind::GoogleOAuth,
         value_optional: true,
         lists_models: false,
+        verify: Verify::Nothing,
         faults: &[(403, "service_disabled", FaultClass::Credential), (403, "billing_disabled", FaultClass::Credential)],
         operations: &[ChatCompletion],
         ..COMMON
@@ -236,6 +239,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         id: "openrouter",
         label: "OpenRouter",
         base_url: "https://openrouter.ai/api",
+        verify: Verify::Path("/key"),
         faults: &[(403, "", FaultClass::Content), (408, "", FaultClass::Server)],
         operations: &[ChatCompletion, TextCompletion, Responses, Embedding],
         ..COMMON
@@ -248,6 +252,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         base_url: "https://api.perplexity.ai",
         families: &["sonar"],
         lists_models: false,
+        verify: Verify::Nothing,
         operations: &[Responses, Embedding],
         ..COMMON
     },
@@ -295,6 +300,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         id: "huggingface",
         label: "Hugging Face",
         base_url: "https://router.huggingface.co",
+        verify: Verify::Nothing,
         rate_scope: RateScope::Account,
         operations: &[ChatCompletion],
         ..COMMON
@@ -339,6 +345,7 @@ pub(super) const ROWS: &[ProviderRow] = &[
         speaks: &[],
         rate_scope: RateScope::Account,
         lists_models: false,
+        verify: Verify::Nothing,
         ..COMMON
     },
     ProviderRow {

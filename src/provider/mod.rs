@@ -72,9 +72,22 @@ pub struct ProviderRow {
     pub rate_scope: RateScope,
     /// `GET …/models` lists what a key may use; without it a key cannot be probed free of cost.
     pub lists_models: bool,
+    /// How a key is verified free of cost.
+    pub verify: Verify,
     /// That list says what there is, not what a key may call: good to try a key with, and no source of
     /// names.
     pub lists_more_than_it_serves: bool,
+}
+
+/// The call that costs nothing and that only a good key gets an answer to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verify {
+    /// The list of models.
+    Models,
+    /// This one, behind the version prefix; the list is given to anybody.
+    Path(&'static str),
+    /// There is none.
+    Nothing,
 }
 
 /// How a key is shown to the upstream.

@@ -50,7 +50,7 @@ pub use headers::identify;
 use models::list_models;
 pub use models::{ModelLists, ModelsListed};
 pub use passthrough::{Through, handle as handle_passthrough};
-pub use probe::{Probed, probe};
+pub use probe::{Probed, Verified, probe, verify};
 pub use relay::{ReplyBody, StreamBroken};
 
 use affinity::{Kept, Learner};

@@ -26,7 +26,7 @@ use crate::limits::{
 };
 use crate::project::Grant;
 use crate::provider::{classify, error_code, path_and_query};
-use crate::snapshot::{Allow, Key, Provider};
+use crate::snapshot::{Allow, Key, Provider, Ready};
 use crate::ticks::Ticks;
 use crate::upstream::{SendFault, UpstreamBody};
 
@@ -216,13 +216,26 @@ pub async fn list_models(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, Li
 
 async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
     let ready = key.ready.as_ref().map_err(|_| ListFault::Unexpected)?;
-    let mut request = Request::new(UpstreamBody::Empty);
-    *request.method_mut() = Method::GET;
     let elsewhere = Endpoint { dialect: Dialect::OpenAi, operation: Operation::ListModels };
     let (base, path) = match key.row.elsewhere(elsewhere) {
         Some(path) => (&ready.root_path, path),
         None => (&ready.base_path, key.row.models_path),
     };
+    parse(&get(proxy, key, ready, (base, path)).await?).ok_or(ListFault::Unexpected)
+}
+
+/// Makes the one call of a row that lists nothing and vouches for its key.
+pub async fn vouch(proxy: &Proxy, key: &Key, path: &str) -> Result<(), ListFault> {
+    let asked = async {
+        let ready = key.ready.as_ref().map_err(|_| ListFault::Unexpected)?;
+        get(proxy, key, ready, (&ready.base_path, path)).await.map(drop)
+    };
+    tokio::time::timeout(MODEL_LIST_TIMEOUT, asked).await.unwrap_or(Err(ListFault::Timeout))
+}
+
+async fn get(proxy: &Proxy, key: &Key, ready: &Ready, (base, path): (&str, &str)) -> Result<Bytes, ListFault> {
+    let mut request = Request::new(UpstreamBody::Empty);
+    *request.method_mut() = Method::GET;
     let (path, query) = match path.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (path, None),
@@ -244,7 +257,7 @@ async fn fetch(proxy: &Proxy, key: &Key) -> Result<Arc<[Box<str>]>, ListFault> {
     let status = answer.parts.status;
     let body = error_body::read(answer.body, MODEL_LIST_BYTES_MAX).await.map_err(|_| ListFault::Unexpected)?;
     if status.is_success() {
-        return parse(&body).ok_or(ListFault::Unexpected);
+        return Ok(body);
     }
     // A bad key is a 400 here and a 498 there: the row knows.
     match classify(key.row, status.as_u16(), &error_code(&body).unwrap_or_default()) {

@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
+use super::models::vouch;
 use super::{Proxy, list_models};
 use crate::health::ListFault;
+use crate::provider::Verify;
 use crate::snapshot::Key;
 
 /// What a probe found.
@@ -22,12 +24,38 @@ pub enum Probed {
     Unsupported,
 }
 
+/// What the cost-free call of a provider says of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verified {
+    Good,
+    Failed(ListFault),
+    /// There is no such call: nothing was sent.
+    Unsupported,
+}
+
+/// Asks once. Unlike a probe it takes no list for a yes that the upstream gives to anybody.
+pub async fn verify(proxy: &Proxy, key: &Key) -> Verified {
+    let asked = match key.row.verify {
+        Verify::Models => list_models(proxy, key).await.map(drop),
+        Verify::Path(path) => vouch(proxy, key, path).await,
+        Verify::Nothing => return Verified::Unsupported,
+    };
+    asked.map_or_else(Verified::Failed, |()| Verified::Good)
+}
+
 /// Asks once, and remembers how it went.
 pub async fn probe(proxy: &Proxy, key: &Key) -> Probed {
     if !key.row.lists_models || !key.enabled || key.ready.is_err() {
         return Probed::Unsupported;
     }
-    let listed = list_models(proxy, key).await;
+    let vouched = match key.row.verify {
+        Verify::Path(path) => vouch(proxy, key, path).await,
+        Verify::Models | Verify::Nothing => Ok(()),
+    };
+    let listed = match vouched {
+        Ok(()) => list_models(proxy, key).await,
+        Err(fault) => Err(fault),
+    };
     key.health.listed(listed.as_ref().map(drop).map_err(|fault| *fault));
     match listed {
         Ok(models) => {

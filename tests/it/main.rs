@@ -36,6 +36,7 @@ mod management;
 mod masks;
 mod memory;
 mod network;
+mod online;
 mod overload;
 mod passthrough;
 mod pools;
