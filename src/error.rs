@@ -49,6 +49,10 @@ pub enum Kind {
     Overloaded,
     /// Every key that could serve is disabled, filtered out, unresolved or benched.
     NoEligibleKey,
+    /// The caller's own limit of requests; `public.retry_after` says when there is room again.
+    RateLimited,
+    /// A budget of the caller's project is used up; `public.retry_after` says when it is filled again.
+    BudgetExceeded,
     /// Keys exist but all are cooling; `public.retry_after` says for how long.
     AllCooling,
     /// No connection to the upstream: nothing was sent.

@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod app;
 pub mod base64url;
+pub mod budget;
 pub mod chunks;
 pub mod cli;
 pub mod clock;

@@ -415,6 +415,18 @@ pub const STATE_FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const STATE_JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Of SQLite's page cache, on one thread of the process.
 pub const STATE_CACHE_KIB_MAX: u64 = 1024;
+/// How often what was spent goes into the file; a kill loses no more than this.
+pub const SPEND_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// What projects have spent is waited for so long before the first request is served.
+pub const SPEND_LOAD_WAIT: Duration = Duration::from_secs(5);
+/// A longer account of an answer's tokens is not read.
+pub const USAGE_BYTES_MAX: usize = 4 * 1024;
+/// A longer `stream_options` is left as it is.
+pub const STREAM_OPTIONS_BYTES_MAX: usize = 1024;
+/// Of a request whose answer was cut before its usage came, one token is counted for so many bytes.
+pub const BYTES_PER_TOKEN: u64 = 4;
+/// Budgets of one project.
+pub const BUDGETS_MAX: usize = 16;
 /// Requests a minute of a management key.
 pub const MANAGEMENT_RATE_DEFAULT: u64 = 60;
 /// Requests a minute of a project's key.

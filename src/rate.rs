@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 /// Highest limit: what a count has room for.
 pub const RATE_MAX: u64 = COUNT_MASK;
 
@@ -29,6 +31,24 @@ pub struct Tally {
     pub remaining: u64,
     /// Until what is left grows again.
     pub reset: Duration,
+}
+
+static LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+impl Tally {
+    /// Says in a head how much is left.
+    pub fn tell(&self, head: &mut HeaderMap) {
+        head.insert(&LIMIT, HeaderValue::from(self.limit));
+        head.insert(&REMAINING, HeaderValue::from(self.remaining));
+        head.insert(&RESET, HeaderValue::from(self.reset_seconds()));
+    }
+
+    /// Rounded up: who comes back a moment early is refused again.
+    pub fn reset_seconds(&self) -> u64 {
+        self.reset.as_secs() + u64::from(self.reset.subsec_nanos() > 0)
+    }
 }
 
 /// Counts of a minute and of the one before.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body;
 use tokio::sync::oneshot;
@@ -26,10 +26,6 @@ use crate::rate::Tally;
 use crate::router::{ADMIN, AdminMatch, AdminRoute};
 use crate::snapshot::Snapshot;
 use crate::state::{Entry, Outcome};
-
-static LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-static REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-static RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Who writes where no management keys are configured.
 const LOOPBACK: &str = "loopback";
@@ -102,7 +98,7 @@ impl Admin {
             Ok(tally) => {
                 let mut response = self.conduct(asked, body, permit).await;
                 if let Some(tally) = tally {
-                    tell(response.headers_mut(), &tally);
+                    tally.tell(response.headers_mut());
                 }
                 response
             }
@@ -110,8 +106,8 @@ impl Admin {
                 let message = "too many requests of this management key (management.rate_limit_per_minute)";
                 let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message);
                 let mut response = asked.envelope(&error);
-                tell(response.headers_mut(), &tally);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(&tally)));
+                tally.tell(response.headers_mut());
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(tally.reset_seconds()));
                 response
             }
         }
@@ -231,16 +227,4 @@ fn entry(asked: &Asked, at: SystemTime) -> Entry {
         target: named.join("/").chars().take(AUDIT_TARGET_CHARS_MAX).collect::<String>().into(),
         request: asked.id.as_str().into(),
     }
-}
-
-/// How much of a limit is left.
-pub fn tell(head: &mut HeaderMap, tally: &Tally) {
-    head.insert(&LIMIT, HeaderValue::from(tally.limit));
-    head.insert(&REMAINING, HeaderValue::from(tally.remaining));
-    head.insert(&RESET, HeaderValue::from(whole_seconds(tally)));
-}
-
-/// Rounded up: who comes back a moment early is refused again.
-fn whole_seconds(tally: &Tally) -> u64 {
-    tally.reset.as_secs() + u64::from(tally.reset.subsec_nanos() > 0)
 }

@@ -182,6 +182,8 @@ impl From<&GatewayError> for ApiError {
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound | Kind::ModelNotFound => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Kind::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
             Kind::Overloaded | Kind::NoEligibleKey | Kind::AllCooling => StatusCode::SERVICE_UNAVAILABLE,
             Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -2,6 +2,7 @@
 //! a file would be. Serves nothing and writes nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::compiler::Compiler;
 use crate::config::{Code, Problems};
@@ -74,7 +75,7 @@ pub(super) fn compile_here(text: &str, directory: &Path, strict_env: bool) -> (O
         strict_env,
         now: Ticks::default(),
     };
-    Compiler::new(None).compile(&source)
+    Compiler::new(None, Arc::default()).compile(&source)
 }
 
 /// A secret in clear in a file under git is one `git push` from being public.

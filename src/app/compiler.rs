@@ -2,7 +2,7 @@
 //! outlives a snapshot.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tracing::level_filters::LevelFilter;
 
@@ -10,7 +10,8 @@ use crate::config::Problems;
 use crate::health::Registry;
 use crate::id::ProviderName;
 use crate::secret::Secret;
-use crate::snapshot::{CompileInput, Compiled, LogLevel, Resolve, SealingKey, Snapshot, Unresolved, load};
+use crate::snapshot::{CompileInput, Compiled, LogLevel, Project, Resolve, SealingKey, Snapshot, Unresolved, load};
+use crate::state::{State, Watched};
 use crate::store::{Compile, Resolver, Source};
 use crate::telemetry::LogHandle;
 use crate::ticks::Ticks;
@@ -19,12 +20,25 @@ pub struct Compiler {
     registry: Registry,
     /// Told the level of the generation that runs; `None` where nothing runs.
     log: Option<LogHandle>,
+    /// Told whose books are to be kept, once it runs.
+    state: Arc<OnceLock<State>>,
 }
 
 impl Compiler {
-    pub fn new(log: Option<LogHandle>) -> Self {
-        Self { registry: Registry::new(), log }
+    pub fn new(log: Option<LogHandle>, state: Arc<OnceLock<State>>) -> Self {
+        Self { registry: Registry::new(), log, state }
     }
+}
+
+/// The projects of a snapshot, as the books know them.
+pub fn books(snapshot: &Snapshot) -> Vec<Watched> {
+    let projects = snapshot.projects.iter().flatten();
+    let watched = |project: &Project| Watched {
+        project: project.id.clone(),
+        spend: Arc::clone(&project.spend),
+        budgets: project.budgets.clone(),
+    };
+    projects.map(watched).collect()
 }
 
 impl Compile for Compiler {
@@ -47,6 +61,11 @@ impl Compile for Compiler {
     fn swapped(&mut self, running: &Snapshot, now: Ticks) {
         if let Some(log) = &self.log {
             log.set_level(level(running.log_level));
+        }
+        if let Some(state) = self.state.get()
+            && state.watch(books(running)).is_err()
+        {
+            tracing::warn!(event = "books_not_kept", "the state does not answer: new projects are not counted");
         }
         self.registry.prune(running.providers.iter().map(|provider| &provider.name), now);
     }

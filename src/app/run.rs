@@ -6,15 +6,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::SystemTime;
 
 use rustls::crypto::aws_lc_rs;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
-use super::compiler::Compiler;
+use super::compiler::{Compiler, books};
 use super::control::{self, Signals};
 use super::ids::RequestIds;
 use super::listeners::{Announce, Listeners};
@@ -28,7 +29,7 @@ use crate::config::Problems;
 use crate::dispatch::Dice;
 use crate::hash::FingerprintKey;
 use crate::identity::{Identity, Inbox, Keeper};
-use crate::limits::{LISTENER_QUEUE_MAX, UPSTREAM_BUFFER_BYTES_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
+use crate::limits::{LISTENER_QUEUE_MAX, SPEND_LOAD_WAIT, UPSTREAM_BUFFER_BYTES_MAX, WORKERS_MAX, WRITER_QUEUE_MAX};
 use crate::mock::{InMemory, Mock, Recording};
 use crate::permit::{Bound, Room};
 use crate::proxy::{ModelLists, ModelsListed, Proxy};
@@ -142,11 +143,12 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(LISTENER_QUEUE_MAX)).unzip();
     let (commands, inbox) = mpsc::channel(WRITER_QUEUE_MAX);
 
+    let kept = Arc::new(OnceLock::new());
     let listeners = Listeners::new(senders, systemd::inherited(), announce());
     let mut writing = WriterOptions::new(
         options.config.clone(),
         FingerprintKey::new(random),
-        Box::new(Compiler::new(Some(log.clone()))),
+        Box::new(Compiler::new(Some(log.clone()), Arc::clone(&kept))),
         Box::new(listeners),
         Arc::new(clock),
     );
@@ -157,7 +159,9 @@ fn start(options: &Options, log: &LogHandle) -> Result<Running, Failure> {
         (signals, Writer::start(writing)?)
     };
 
-    let (remembered, state) = state(&store)?;
+    let (remembered, state) = state(&store, &runtime)?;
+    // From now on each reload is told to it.
+    let _ = kept.set(remembered.clone());
     let draining = Arc::new(AtomicBool::new(false));
     let (shared, asks) = shared(&store, remembered, clock, log, count, &draining, &commands, &random);
     let machine = Arc::new(Machine::new(clock, FingerprintKey::new(random)));
@@ -199,13 +203,25 @@ impl Shared {
 }
 
 /// Opens beside everything else that has to be done at the start.
-fn state(store: &Arc<Store>) -> Result<(State, StateThread), Failure> {
-    let dir = store.load().state_dir.clone();
+fn state(store: &Arc<Store>, runtime: &tokio::runtime::Runtime) -> Result<(State, StateThread), Failure> {
+    let snapshot = store.snapshot();
+    let dir = snapshot.state_dir.clone();
     let made = dir.clone();
     let run = random().and_then(|random| random.first_chunk().copied());
     let run = run.ok_or_else(|| Failure::Machine("no random numbers".to_owned()))?;
     let place = Place { dir, prepare: Box::new(move || make_state_dir(&made)), run };
-    State::start(place).map_err(|error| Failure::Machine(format!("no state thread: {error}")))
+    let (state, thread) = State::start(place).map_err(|error| Failure::Machine(format!("no state thread: {error}")))?;
+    let books = books(&snapshot);
+    if books.iter().any(|book| !book.budgets.is_empty()) {
+        // Nobody is served on a budget of which it is not known what has been spent.
+        let loaded = runtime.block_on(async { timeout(SPEND_LOAD_WAIT, state.watched(books)).await });
+        if !matches!(loaded, Ok(Ok(()))) {
+            tracing::warn!(event = "spend_not_loaded", "what was spent is not known yet");
+        }
+    } else if !books.is_empty() {
+        let _ = state.watch(books);
+    }
+    Ok((state, thread))
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is made once, at the start, and goes into one struct")]

@@ -18,8 +18,9 @@ use crate::error::{GatewayError, Kind};
 use crate::id::RequestId;
 use crate::limits::OVERLOAD_RETRY_AFTER;
 use crate::permit::Bound;
-use crate::project::{self, Caller, Peer, Scope, Visit};
+use crate::project::{self, Caller, Charge, Peer, Scope, Visit};
 use crate::proxy::{self, Call, Proxy, ReplyBody, RequestGuard, Through};
+use crate::rate::Tally;
 use crate::router::{self, Head, Matched, Side, StatusRoute, Tongue};
 use crate::server::{ConnInfo, Handler, Interrupt, PeerKind, Unserved};
 use crate::snapshot::Snapshot;
@@ -115,11 +116,13 @@ struct Refusal {
     allow: Option<String>,
     /// Who refuses a head that can be read in two ways does not know where the next one begins.
     close: bool,
+    /// For 429 and whatever else a limit stands behind.
+    tally: Option<Tally>,
 }
 
 impl From<GatewayError> for Refusal {
     fn from(error: GatewayError) -> Self {
-        Self { error: Box::new(error), allow: None, close: false }
+        Self { error: Box::new(error), allow: None, close: false, tally: None }
     }
 }
 
@@ -141,6 +144,9 @@ impl Refusal {
         }
         if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
             response.headers_mut().insert(header::ALLOW, allow);
+        }
+        if let Some(tally) = &self.tally {
+            tally.tell(response.headers_mut());
         }
         response
     }
@@ -228,11 +234,14 @@ impl Inner {
                 .retry_after(OVERLOAD_RETRY_AFTER)
                 .into());
         };
+        let costs = !matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
+        let tally = project::admit(caller, snapshot, costs, self.proxy.clock.wall())
+            .map_err(|over| Refusal { tally: Some(over.tally), ..Refusal::from(over.error) })?;
         let mark = Arc::clone(&snapshot.mark);
         let mut guard = RequestGuard::new(Arc::clone(&self.proxy), permit, mark, id.clone(), method.clone(), endpoint);
-        if let Caller::Project { project, .. } = caller {
-            guard.line.project = snapshot.projects.as_ref().and_then(|all| all.get(*project)).map(|p| p.id.clone());
-        }
+        guard.line.project = caller.project(snapshot).map(|project| project.id.clone());
+        guard.charge = Charge::of(caller, snapshot);
+        guard.tally = tally;
         Ok(guard)
     }
 }
@@ -294,5 +303,5 @@ fn not_served(dialect: Dialect) -> GatewayError {
 
 fn method_not_allowed(allow: Cow<'static, str>) -> Refusal {
     let error = GatewayError::caller(Kind::MethodNotAllowed, "method_not_allowed", format!("this route takes {allow}"));
-    Refusal { error: Box::new(error), allow: Some(allow.into_owned()), close: false }
+    Refusal { allow: Some(allow.into_owned()), ..Refusal::from(error) }
 }

@@ -56,7 +56,8 @@ pub fn error_type(kind: Kind) -> &'static str {
         Kind::Forbidden => "permission_error",
         Kind::NotFound | Kind::ModelNotFound => "not_found_error",
         Kind::BodyTooLarge => "request_too_large",
-        Kind::AllCooling | Kind::Answer(FaultClass::Rate) => "rate_limit_error",
+        Kind::AllCooling | Kind::RateLimited | Kind::Answer(FaultClass::Rate) => "rate_limit_error",
+        Kind::BudgetExceeded => "billing_error",
         Kind::Overloaded => "overloaded_error",
         Kind::FirstByteTimeout => "timeout_error",
         Kind::NoEligibleKey

@@ -95,7 +95,9 @@ pub fn error_status(kind: Kind) -> &'static str {
         Kind::Unauthorized => "UNAUTHENTICATED",
         Kind::Forbidden => "PERMISSION_DENIED",
         Kind::NotFound | Kind::ModelNotFound => "NOT_FOUND",
-        Kind::AllCooling | Kind::Answer(FaultClass::Rate) => "RESOURCE_EXHAUSTED",
+        Kind::AllCooling | Kind::RateLimited | Kind::BudgetExceeded | Kind::Answer(FaultClass::Rate) => {
+            "RESOURCE_EXHAUSTED"
+        }
         Kind::BodyTimeout | Kind::FirstByteTimeout => "DEADLINE_EXCEEDED",
         Kind::Overloaded | Kind::NoEligibleKey | Kind::Connect | Kind::Broken => "UNAVAILABLE",
         Kind::Answer(_) | Kind::CredentialsExhausted | Kind::Internal => "INTERNAL",

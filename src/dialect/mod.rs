@@ -13,6 +13,8 @@ pub mod openai;
 pub mod path;
 pub mod repeated;
 pub mod scan;
+pub mod unasked;
+pub mod usage;
 
 use bytes::Bytes;
 

@@ -73,7 +73,8 @@ pub fn error_type(kind: Kind) -> &'static str {
         | Kind::Unsupported => "invalid_request_error",
         Kind::Unauthorized => "authentication_error",
         Kind::Forbidden => "permission_error",
-        Kind::AllCooling | Kind::Answer(FaultClass::Rate) => "rate_limit_error",
+        Kind::AllCooling | Kind::RateLimited | Kind::Answer(FaultClass::Rate) => "rate_limit_error",
+        Kind::BudgetExceeded => "insufficient_quota",
         Kind::Overloaded | Kind::NoEligibleKey => "service_unavailable_error",
         Kind::Connect
         | Kind::FirstByteTimeout

@@ -151,6 +151,8 @@ fn fault(kind: Kind, sent: Sent) -> Fault {
             | Kind::Overloaded
             | Kind::NoEligibleKey
             | Kind::AllCooling
+            | Kind::RateLimited
+            | Kind::BudgetExceeded
             | Kind::CredentialsExhausted
             | Kind::Internal,
             _,

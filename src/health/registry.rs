@@ -8,8 +8,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::{KeyHealth, OriginHealth};
+use crate::budget::{BudgetCell, Reach, SpendCell};
 use crate::hash::{ConfigHash, Fingerprint};
-use crate::id::{KeyId, ProviderName, TransportId};
+use crate::id::{KeyId, ProjectId, ProviderName, TransportId};
 use crate::limits::{MODEL_LIST_ENTRIES_MAX, RETIRED_HEALTH_KEEP, RETIRED_HEALTH_MAX};
 use crate::rate::RateCell;
 use crate::ticks::Ticks;
@@ -31,6 +32,9 @@ pub struct Registry {
     origins: HashMap<TransportId, Entry<OriginHealth>>,
     /// By owner and name of the access key; the management's owner is empty.
     rates: HashMap<(Box<str>, Box<str>), Entry<RateCell>>,
+    spend: HashMap<ProjectId, Entry<SpendCell>>,
+    /// By project, budget and what it counts.
+    budgets: HashMap<(ProjectId, Box<str>, Reach), Entry<BudgetCell>>,
     listed: Listed,
 }
 
@@ -52,6 +56,16 @@ impl Registry {
     /// What an access key has used of its limit.
     pub fn rate(&mut self, owner: &str, name: &str) -> Arc<RateCell> {
         Arc::clone(&self.rates.entry((owner.into(), name.into())).or_default().health)
+    }
+
+    /// What a project has spent since the books were last written.
+    pub fn spend(&mut self, project: &ProjectId) -> Arc<SpendCell> {
+        Arc::clone(&self.spend.entry(project.clone()).or_default().health)
+    }
+
+    /// What the books say of a budget.
+    pub fn budget(&mut self, project: &ProjectId, id: &str, reach: Reach) -> Arc<BudgetCell> {
+        Arc::clone(&self.budgets.entry((project.clone(), id.into(), reach)).or_default().health)
     }
 
     pub fn listed(&self) -> &Listed {
@@ -76,6 +90,8 @@ impl Registry {
         retire(&mut self.keys, now);
         retire(&mut self.origins, now);
         retire(&mut self.rates, now);
+        retire(&mut self.spend, now);
+        retire(&mut self.budgets, now);
         let mut listed = Listed::new();
         for provider in providers {
             if let Some((name, models)) = self.listed.remove_entry(provider) {

@@ -135,7 +135,16 @@ mod tests {
 
     fn project(models: &[&str]) -> Project {
         let models = models.iter().map(|m| (*m).into()).collect();
-        Project { id: ProjectId::from("p"), keys: vec![], models, passthrough: false, pin: true }
+        Project {
+            id: ProjectId::from("p"),
+            keys: vec![],
+            models,
+            passthrough: false,
+            pin: true,
+            budgets: vec![],
+            spend: std::sync::Arc::default(),
+            closed_on_outage: false,
+        }
     }
 
     #[test]

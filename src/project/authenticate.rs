@@ -183,7 +183,16 @@ mod tests {
     }
 
     fn project(id: &str, keys: Vec<AccessKey>) -> Project {
-        Project { id: ProjectId::from(id), keys, models: vec!["*".into()], passthrough: false, pin: false }
+        Project {
+            id: ProjectId::from(id),
+            keys,
+            models: vec!["*".into()],
+            passthrough: false,
+            pin: false,
+            budgets: vec![],
+            spend: std::sync::Arc::default(),
+            closed_on_outage: false,
+        }
     }
 
     fn projects() -> Vec<Project> {

@@ -6,14 +6,20 @@
 
 pub mod admit;
 pub mod authenticate;
+pub mod charge;
 pub mod credential;
+pub mod limit;
 pub mod loopback;
 
 pub use admit::Grant;
 pub use authenticate::{AuthError, authenticate};
+pub use charge::{Charge, is_countable};
+pub use limit::{Over, admit};
 
 use http::HeaderMap;
 use http::request::Parts;
+
+use crate::snapshot::{Project, Snapshot};
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -51,6 +57,16 @@ pub enum Caller {
     Management { name: Box<str> },
     /// An operator on this machine, where no management keys are configured.
     Loopback,
+}
+
+impl Caller {
+    /// The caller's project.
+    pub fn project<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Project> {
+        match self {
+            Self::Project { project, .. } => snapshot.projects.as_ref()?.get(*project),
+            Self::Open | Self::Management { .. } | Self::Loopback => None,
+        }
+    }
 }
 
 /// What authentication sees of a request.

@@ -25,6 +25,7 @@ use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge}
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
 use crate::id::UpstreamModel;
 use crate::limits::{ERROR_BYTES_MAX, OVERLOAD_RETRY_AFTER};
+use crate::project::is_countable;
 use crate::provider::{Place, Spot, classify, error_code, path_and_query, retry_after, retry_after_header};
 use crate::router::DataMatch;
 use crate::snapshot::{Key, Ready, Snapshot};
@@ -119,6 +120,7 @@ pub async fn run(
             }
         }
         guard.tries(&pick);
+        priced(call, &pick, guard)?;
         let mut attempt = AttemptGuard::new(&pick, &proxy);
         let more = if plan.has_others(call.snapshot) { More::Perhaps } else { More::No };
         let (answer, shown) = match once(&proxy, inbound, destination, &pick, more, call.snapshot, guard).await {
@@ -162,6 +164,16 @@ pub async fn run(
         signed_anew = (verdict.request == Next::SameKey).then_some(pick);
         last = Some(fault);
     }
+}
+
+/// What the pick will cost, where that must be known.
+fn priced(call: &Call<'_>, pick: &Pick, guard: &mut RequestGuard) -> Result<(), GatewayError> {
+    let (Some(charge), Some(model)) = (&mut guard.charge, &pick.model) else { return Ok(()) };
+    let (provider, prices) = (pick.key.provider.as_str(), &call.snapshot.prices);
+    charge.priced(prices, provider, model.as_str());
+    let countable =
+        call.caller.project(call.snapshot).is_none_or(|it| is_countable(it, prices, provider, model.as_str()));
+    if countable { Ok(()) } else { Err(super::uncountable(model.as_str())) }
 }
 
 /// Waits before the same key is asked again. A caller who leaves meanwhile ends the wait: nothing is

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderMap, Method};
 
-use super::Proxy;
+use super::shape::Shape;
+use super::{Proxy, headers};
 use crate::dialect::{Dialect, Endpoint, Operation};
 use crate::dispatch::verdict::{succeeded, untold};
 use crate::dispatch::{Pick, Verdict};
 use crate::error::{Blame, FaultClass, GatewayError, Kind};
 use crate::id::{RequestId, UpstreamModel};
 use crate::permit::Permit;
+use crate::project::Charge;
+use crate::rate::Tally;
 use crate::snapshot::{GenerationMark, Key};
 use crate::telemetry::access::STATUS_CALLER_LEFT;
 use crate::telemetry::{AccessLine, AttemptOutcome, Outcome};
@@ -128,6 +131,12 @@ pub struct RequestGuard {
     first_byte: Option<Instant>,
     /// Time spent waiting for upstreams before the first byte: what lies outside of it is ours.
     waited: Duration,
+    /// What the request costs its project; settled when this is dropped.
+    pub charge: Option<Box<Charge>>,
+    /// What is left of the limit of the caller's key.
+    pub tally: Option<Tally>,
+    /// The upstream was asked for the usage of its stream, and the caller does not want it.
+    pub asked_for_usage: bool,
     /// How it ended has been said.
     ended: bool,
 }
@@ -159,6 +168,9 @@ impl RequestGuard {
             started: Instant::now(),
             first_byte: None,
             waited: Duration::ZERO,
+            charge: None,
+            tally: None,
+            asked_for_usage: false,
             ended: false,
         })
     }
@@ -177,6 +189,29 @@ impl RequestGuard {
         self.line.provider = Some(pick.key.provider.clone());
         self.line.key = Some(pick.key.id.clone());
         self.line.upstream_model.clone_from(&pick.model);
+    }
+
+    /// The head of every answer: whose it is, and what is left to its caller.
+    pub fn sign(&self, head: &mut HeaderMap) {
+        headers::identify(head, self.dialect, &self.id, &self.generation);
+        if let Some(tally) = &self.tally {
+            tally.tell(head);
+        }
+    }
+
+    /// A good answer begins, of this shape.
+    pub fn listens(&mut self, head: &HeaderMap, shape: Shape) {
+        let bytes_in = self.line.bytes_in;
+        if let Some(charge) = &mut self.charge {
+            charge.listens(shape.tap(head), shape.is_stream(), bytes_in);
+        }
+    }
+
+    /// The next bytes of the answer, as the upstream sent them.
+    pub fn hear(&mut self, chunk: &[u8]) {
+        if let Some(charge) = &mut self.charge {
+            charge.hear(chunk);
+        }
     }
 
     /// Time that an upstream took.

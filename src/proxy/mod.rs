@@ -20,7 +20,7 @@ use crate::error::{Blame, GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
 use crate::identity::Identity;
 use crate::permit::Room;
-use crate::project::{Caller, Grant};
+use crate::project::{Caller, Grant, is_countable};
 use crate::router::DataMatch;
 use crate::snapshot::Snapshot;
 use crate::state::State;
@@ -28,6 +28,7 @@ use crate::telemetry::Recorder;
 use crate::upstream::Upstream;
 
 mod affinity;
+mod ask;
 mod attempt;
 mod credential;
 mod ear;
@@ -154,6 +155,10 @@ async fn respond(
         }
         planned => planned?,
     };
+    let limited = guard.charge.as_ref().is_some_and(|charge| charge.is_limited);
+    if limited && inbound.stream && ask::must_be_asked(guard.dialect, guard.operation) {
+        guard.asked_for_usage = inbound.ask_for_usage();
+    }
     let query = upstream_query(call.query, matched.azure_style);
     let destination = Destination { method, matched, query: query.as_deref() };
     match attempt::run(call, &request, &mut inbound, &destination, plan, guard).await? {
@@ -247,11 +252,35 @@ fn planned(call: &Call<'_>, request: &ModelRequest) -> Result<Plan, GatewayError
         provider.is_some_and(|p| grant.admits(p.name.as_str(), model, route.map(ModelName::as_str)))
     });
     if any {
-        return Ok(plan);
+        return countable(call, request, plan);
     }
     let model = request.model.as_ref().map_or("without a model", ModelName::as_str);
     let message = format!("this project may not use '{model}' (projects[].models)");
     Err(GatewayError::caller(Kind::Forbidden, "model_not_allowed", message).param("model"))
+}
+
+/// The plan without the targets that a project under a budget of dollars cannot be charged for.
+fn countable(call: &Call<'_>, request: &ModelRequest, mut plan: Plan) -> Result<Plan, GatewayError> {
+    let Some(project) = call.caller.project(call.snapshot).filter(|project| project.counts_usd()) else {
+        return Ok(plan);
+    };
+    let any = plan.keep(|target, _| {
+        let Some(model) = &target.model else { return true };
+        // Which key answers, and under which name it knows the model, is not known yet: one will do.
+        call.snapshot.providers.get(target.provider as usize).is_some_and(|provider| {
+            provider.keys.iter().any(|key| {
+                let upstream = key.upstream_model(model);
+                is_countable(project, &call.snapshot.prices, provider.name.as_str(), upstream.as_str())
+            })
+        })
+    });
+    if any { Ok(plan) } else { Err(uncountable(request.model.as_ref().map_or("", ModelName::as_str))) }
+}
+
+/// A model without a price, under a budget of dollars.
+fn uncountable(model: &str) -> GatewayError {
+    let message = format!("'{model}' has no price in `prices`, and this project has a budget in dollars");
+    GatewayError::caller(Kind::Forbidden, "model_without_price", message).param("model")
 }
 
 /// The query as the upstream gets it: without the caller's credential, without our own `provider`,
@@ -317,7 +346,8 @@ fn finish_stream(good: Good, learner: Option<Box<Learner>>, mut guard: Box<Reque
     }
     let model = guard.line.upstream_model.as_ref().map(UpstreamModel::as_str);
     headers::stamp(&mut head, attempt.key(), model, guard.line.attempts);
-    headers::identify(&mut head, guard.dialect, &guard.id, guard.generation());
+    guard.sign(&mut head);
+    guard.listens(&head, shape);
     let relay = Relay::new(body, attempt, shape, guard).learning(learner);
     let mut response = Response::new(ReplyBody::Relay(Box::new(relay)));
     *response.status_mut() = parts.status;
@@ -327,7 +357,7 @@ fn finish_stream(good: Good, learner: Option<Box<Learner>>, mut guard: Box<Reque
 
 fn finish_whole(response: Response<Bytes>, mut guard: Box<RequestGuard>) -> Response<ReplyBody> {
     let (mut parts, bytes) = response.into_parts();
-    headers::identify(&mut parts.headers, guard.dialect, &guard.id, guard.generation());
+    guard.sign(&mut parts.headers);
     guard.line.status = parts.status.as_u16();
     guard.sent(bytes.len());
     Response::from_parts(parts, ReplyBody::guarded(bytes, guard))

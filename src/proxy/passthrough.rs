@@ -47,7 +47,7 @@ pub async fn handle(
             let attempt::Good { parts, body, attempt } = *good;
             let mut head = headers::to_caller(parts.headers, true);
             headers::stamp(&mut head, attempt.key(), None, guard.line.attempts);
-            headers::identify(&mut head, guard.dialect, &guard.id, guard.generation());
+            guard.sign(&mut head);
             guard.line.status = parts.status.as_u16();
             let relay = Relay::new(body, attempt, Shape::Opaque, guard);
             let mut response = Response::new(ReplyBody::Relay(Box::new(relay)));
@@ -65,6 +65,10 @@ async fn send(
     guard: &mut RequestGuard,
 ) -> Result<Box<attempt::Good>, GatewayError> {
     Grant::of(through.caller, through.snapshot).passthrough()?;
+    if through.caller.project(through.snapshot).is_some_and(|project| !project.budgets.is_empty()) {
+        let message = "what passes through is not read, hence not counted: a project with budgets may not use it";
+        return Err(GatewayError::caller(Kind::Forbidden, "passthrough_not_counted", message));
+    }
     let (parts, incoming) = request.into_parts();
     let pick = pick(through, guard)?;
     let Ok(ready) = &pick.key.ready else {

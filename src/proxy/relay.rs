@@ -9,7 +9,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use super::affinity::Learner;
@@ -19,6 +19,7 @@ use super::guard::{AttemptGuard, RequestGuard};
 use super::peek::Opened;
 use super::shape::Shape;
 use crate::dialect::inband::StreamError;
+use crate::dialect::unasked::Unasked;
 use crate::dispatch::{Policy, judge};
 use crate::error::{FaultClass, Kind, Public, Sent};
 use crate::provider::classify;
@@ -105,6 +106,8 @@ pub struct Relay {
     ear: Ear,
     /// No length was announced: words of our own may follow.
     has_room: bool,
+    /// Takes out what the upstream was asked for in the caller's place.
+    filter: Option<Box<Unasked>>,
     state: State,
     /// Listens for ids of what was made.
     learner: Option<Box<Learner>>,
@@ -136,8 +139,9 @@ enum Broken {
 impl Relay {
     pub fn new(inner: Opened, attempt: AttemptGuard, shape: Shape, guard: Box<RequestGuard>) -> Self {
         let (ear, has_room) = (Ear::of(shape, guard.operation), shape.is_stream());
+        let filter = (shape.is_stream() && guard.asked_for_usage).then(Box::default);
         let (attempt, state) = (Some(attempt), State::Flowing);
-        let mut relay = Self { inner, attempt, ear, has_room, state, learner: None, guard };
+        let mut relay = Self { inner, attempt, ear, has_room, filter, state, learner: None, guard };
         // hyper does not poll a body that says it has ended: a 204, an empty answer. A stream that
         // owes a last event is asked all the same.
         if relay.inner.is_end_stream() && relay.ear.is_whole() {
@@ -173,26 +177,53 @@ impl Relay {
                     // Trailers are not passed on: nothing is known to need them, and they could
                     // carry what the header list keeps back.
                     let Ok(bytes) = frame.into_data() else { continue };
-                    self.guard.sent(bytes.len());
+                    self.guard.hear(&bytes);
                     if let Some(error) = self.ear.push(&bytes, self.guard.operation) {
                         self.hear_error(&error);
                     }
                     if let Some(learner) = &mut self.learner {
                         learner.hear(&bytes, self.guard.proxy());
                     }
-                    if self.inner.is_end_stream() && self.ear.is_whole() {
+                    let is_last = self.inner.is_end_stream() && self.ear.is_whole();
+                    let bytes = self.asked_for(bytes, is_last);
+                    self.guard.sent(bytes.len());
+                    if is_last {
                         self.finish();
+                    }
+                    if bytes.is_empty() && !is_last {
+                        continue;
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Some(Err(fault)) if !self.ear.has_said_all() => return self.fail(&Broken::Upstream(fault), cx),
                 None if !self.ear.is_whole() => return self.fail(&Broken::Unfinished, cx),
                 Some(Err(_)) | None => {
+                    let rest = self.asked_for(Bytes::new(), true);
                     self.finish();
-                    return Poll::Ready(None);
+                    if rest.is_empty() {
+                        return Poll::Ready(None);
+                    }
+                    self.guard.sent(rest.len());
+                    return Poll::Ready(Some(Ok(Frame::data(rest))));
                 }
             }
         }
+    }
+
+    /// What of a chunk the caller has asked for.
+    fn asked_for(&mut self, chunk: Bytes, is_last: bool) -> Bytes {
+        let Some(filter) = &mut self.filter else { return chunk };
+        let passed = filter.push(chunk);
+        if !is_last {
+            return passed;
+        }
+        let rest = filter.finish();
+        if rest.is_empty() {
+            return passed;
+        }
+        let mut both = BytesMut::from(passed);
+        both.extend_from_slice(&rest);
+        both.freeze()
     }
 
     /// The upstream has told the caller of an error in the middle of a stream. It is passed on as it

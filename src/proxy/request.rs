@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
+use super::ask;
 use super::guard::BODY_BROKEN;
 use crate::chunks::{Chunks, Edit};
 use crate::dialect::scan::multipart::{Boundary, FormFault, FormScanner, FormState};
@@ -38,6 +39,8 @@ pub struct Inbound {
     /// Of the memory for bodies, as long as this one is held.
     share: Option<Share>,
     pub stream: bool,
+    /// Asks for the usage of the stream.
+    ask: Option<Edit>,
     pub fallbacks: SmallVec<[ModelName; 2]>,
 }
 
@@ -165,7 +168,7 @@ impl Inbound {
     fn with(parts: Parts, body: RequestBody) -> Self {
         let fallbacks = SmallVec::new();
         let found = Scanned::Nothing;
-        Self { parts, body, found, head_taken: false, share: None, stream: false, fallbacks }
+        Self { parts, body, found, head_taken: false, share: None, stream: false, ask: None, fallbacks }
     }
 
     async fn read_json(
@@ -259,6 +262,14 @@ impl Inbound {
         }
     }
 
+    /// Has the upstream asked for the usage of its stream. Returns whether the caller had not done so.
+    pub fn ask_for_usage(&mut self) -> bool {
+        if let (Scanned::Json(found), RequestBody::Held(chunks)) = (&self.found, &self.body) {
+            self.ask = ask::edit(found, chunks);
+        }
+        self.ask.is_some()
+    }
+
     /// The caller's headers for one attempt: a copy where another may follow, else the map itself.
     pub fn head(&mut self, more: More) -> HeaderMap {
         match more {
@@ -305,7 +316,8 @@ impl Inbound {
         }
     }
 
-    /// What differs from the caller's bytes: the model's span, and our own `fallbacks` cut out.
+    /// What differs from the caller's bytes: the model's span, our own `fallbacks` cut out, and
+    /// what asks for usage.
     fn edits(&self, model: Model<'_>) -> SmallVec<[Edit; 2]> {
         let member = match model {
             Model::Member(model) => Some(model.as_str()),
@@ -320,6 +332,9 @@ impl Inbound {
             && asked.as_str() != upstream.as_str()
         {
             edits.extend(gemini::model_edits(chunks, asked.as_str(), upstream.as_str()));
+        }
+        if let Some(ask) = &self.ask {
+            edits.push(ask.clone());
             edits.sort_by_key(|edit| edit.span.start);
         }
         edits

@@ -3,10 +3,11 @@
 //! Reads headers and nothing else.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{Version, response};
+use http::{HeaderMap, Version, response};
 
 use crate::dialect::frame::ending::Terminal;
 use crate::dialect::frame::eventstream;
+use crate::dialect::usage::Tap;
 use crate::dialect::{Dialect, Operation};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +43,17 @@ impl Shape {
             Self::Document { framed }
         } else {
             Self::Opaque
+        }
+    }
+
+    /// What listens for the usage in an answer with this head; nothing where it cannot be read.
+    pub fn tap(self, head: &HeaderMap) -> Option<Tap> {
+        let plain = head.get(CONTENT_ENCODING).is_none_or(|value| value.as_bytes() == b"identity");
+        let is_json = head.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+        match self {
+            Self::Events { .. } => Some(Tap::events()),
+            Self::Frames { .. } => Some(Tap::frames()),
+            Self::Document { .. } | Self::Opaque => (plain && is_json).then(Tap::text),
         }
     }
 

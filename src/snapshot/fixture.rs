@@ -195,6 +195,7 @@ pub fn listing(providers: Vec<Provider>, listed: &Listed) -> Snapshot {
         providers,
         routes: HashMap::new(),
         projects: None,
+        prices: Prices::default(),
         management: Management::default(),
         server,
         access_log: false,

@@ -32,6 +32,7 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 
+use crate::budget::{Budget, Price, SpendCell, Unit};
 use crate::config::Document;
 use crate::dialect::Operation;
 use crate::hash::{ConfigHash, Fingerprint};
@@ -54,6 +55,7 @@ pub struct Snapshot {
     pub index: Index,
     /// `None`: no `projects` member, hence an open data plane on loopback.
     pub projects: Option<Vec<Project>>,
+    pub prices: Prices,
     pub management: Management,
     pub server: ServerSettings,
     pub access_log: bool,
@@ -308,6 +310,35 @@ pub struct Project {
     pub models: Vec<Box<str>>,
     pub passthrough: bool,
     pub pin: bool,
+    pub budgets: Vec<Budget>,
+    pub spend: Arc<SpendCell>,
+    /// What happens while what was spent and used cannot be known: nobody is let in.
+    pub closed_on_outage: bool,
+}
+
+impl Project {
+    /// Some budget is one of dollars.
+    pub fn counts_usd(&self) -> bool {
+        self.budgets.iter().any(|budget| budget.reach.unit == Unit::NanoUsd)
+    }
+}
+
+/// `prices`, by folded name.
+#[derive(Debug, Default)]
+pub struct Prices {
+    /// `model` or `provider/model`.
+    pub models: HashMap<Box<str>, Price>,
+    /// `provider/*`.
+    pub providers: HashMap<Box<str>, Price>,
+}
+
+impl Prices {
+    /// Of a model as its upstream knows it: by provider and model, by model, by provider.
+    pub fn of(&self, provider: &str, model: &str) -> Option<Price> {
+        let (provider, model) = (provider.to_ascii_lowercase(), model.to_ascii_lowercase());
+        let whole = self.models.get(format!("{provider}/{model}").as_str());
+        whole.or_else(|| self.models.get(model.as_str())).or_else(|| self.providers.get(provider.as_str())).copied()
+    }
 }
 
 /// A project or management key: name and digest, or the reason why there is none.

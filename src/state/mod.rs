@@ -11,6 +11,7 @@ mod ids;
 mod replay;
 mod schema;
 mod seen;
+mod spend;
 mod thread;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use audit::{Entry, Outcome, Recorded, read_log};
 pub use ids::Owner;
 pub use replay::{Begun, Digest, Kept};
 pub use seen::Sight;
+pub use spend::Watched;
 
 use std::fmt;
 use std::io;
@@ -98,6 +100,7 @@ enum Order {
     Remember { id: Box<str>, owner: Owner, at: SystemTime },
     Owners { ids: Vec<Box<str>>, reply: oneshot::Sender<Vec<Option<Owner>>> },
     Forget { id: Box<str> },
+    Watch { projects: Vec<Watched>, reply: Option<oneshot::Sender<()>> },
     Stop,
 }
 
@@ -173,6 +176,16 @@ impl State {
     /// What had this id is gone.
     pub fn forget(&self, id: &str) -> Result<(), Unavailable> {
         self.send(Order::Forget { id: id.into() })
+    }
+
+    /// These are the projects whose books are kept from now on.
+    pub fn watch(&self, projects: Vec<Watched>) -> Result<(), Unavailable> {
+        self.send(Order::Watch { projects, reply: None })
+    }
+
+    /// The same, and waits until it is known what they have spent.
+    pub async fn watched(&self, projects: Vec<Watched>) -> Result<(), Unavailable> {
+        self.ask(|reply| Order::Watch { projects, reply: Some(reply) }).await
     }
 
     fn send(&self, order: Order) -> Result<(), Unavailable> {

@@ -11,11 +11,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::replay::Begun;
 use super::seen::Sight;
+use super::spend::{self, Books};
 use super::{FILE_NAME, Order, Owner, Place, Standing, audit, file, ids, replay, seen};
 use crate::id::KeyId;
 use crate::limits::{
-    AUDIT_ROWS_MAX, ID_ROWS_MAX, IDEMPOTENCY_ROWS_MAX, SEEN_ROWS_MAX, STATE_BATCH_MAX, STATE_REOPEN_INTERVAL,
-    STATE_RESCUE_ROWS_MAX, STATE_TRIM_INTERVAL,
+    AUDIT_ROWS_MAX, ID_ROWS_MAX, IDEMPOTENCY_ROWS_MAX, SEEN_ROWS_MAX, SPEND_SWEEP_INTERVAL, STATE_BATCH_MAX,
+    STATE_REOPEN_INTERVAL, STATE_RESCUE_ROWS_MAX, STATE_TRIM_INTERVAL,
 };
 
 /// Works until it is told to stop or nobody is left to tell it anything.
@@ -37,6 +38,7 @@ pub(super) fn run(place: &Place, orders: &Receiver<Order>, tell: &dyn Fn(Standin
             tables.carry_out(batch);
         }
         if stops.is_some() {
+            tables.sweep();
             return;
         }
         tables.tend();
@@ -59,8 +61,10 @@ struct Tables<'a> {
     in_memory: bool,
     /// Of the audit log.
     last_number: u64,
+    books: Books,
     reopen_at: Instant,
     trim_at: Instant,
+    sweep_at: Instant,
 }
 
 impl<'a> Tables<'a> {
@@ -77,8 +81,10 @@ impl<'a> Tables<'a> {
             connection,
             in_memory: why.is_some(),
             last_number: 0,
+            books: Books::default(),
             reopen_at: now + STATE_REOPEN_INTERVAL,
             trim_at: now,
+            sweep_at: now,
         };
         match why {
             Some(why) => tables.lost(why),
@@ -106,7 +112,10 @@ impl<'a> Tables<'a> {
     }
 
     fn next_look(&self) -> Duration {
-        let next = if self.in_memory { self.trim_at.min(self.reopen_at) } else { self.trim_at };
+        let mut next = if self.in_memory { self.trim_at.min(self.reopen_at) } else { self.trim_at };
+        if !self.books.is_empty() {
+            next = next.min(self.sweep_at);
+        }
         next.saturating_duration_since(Instant::now())
     }
 
@@ -116,12 +125,42 @@ impl<'a> Tables<'a> {
         if self.in_memory && now >= self.reopen_at {
             self.reopen();
         }
+        if now >= self.sweep_at && !self.books.is_empty() {
+            self.sweep();
+        }
         if now >= self.trim_at {
             self.trim_at = now + STATE_TRIM_INTERVAL;
             if let Err(error) = trim(&self.connection, self.in_memory) {
                 tracing::warn!(event = "state_not_trimmed", %error, "old entries of the state stay for now");
             }
         }
+    }
+
+    fn sweep(&mut self) {
+        self.sweep_at = Instant::now() + SPEND_SWEEP_INTERVAL;
+        if self.books.is_empty() {
+            return;
+        }
+        let swept = self.books.sweep(&mut self.connection, self.in_memory, &self.place.run, SystemTime::now());
+        if let Err(error) = swept
+            && self.move_into_memory(error.to_string())
+        {
+            // It counts already; here it is kept for the file.
+            let _ = self.books.sweep(&mut self.connection, self.in_memory, &self.place.run, SystemTime::now());
+        }
+    }
+
+    /// The file fails. Returns whether memory has taken its place.
+    fn move_into_memory(&mut self, why: String) -> bool {
+        if self.in_memory {
+            return false;
+        }
+        let Ok(memory) = file::in_memory(self.last_number) else { return false };
+        file::rescue(&memory, &self.place.dir);
+        self.connection = memory;
+        self.books.reopened();
+        self.lost(why);
+        true
     }
 
     fn reopen(&mut self) {
@@ -131,23 +170,33 @@ impl<'a> Tables<'a> {
         if file::bring_back(&mut self.connection, &self.place.dir, &self.place.run).is_ok() {
             self.connection = connection;
             self.in_memory = false;
+            self.books.reopened();
             tracing::info!(event = "state_in_file", "the state is kept in its file again");
             self.found();
         }
     }
 
     fn carry_out(&mut self, batch: Vec<Order>) {
+        let (watches, batch): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|order| matches!(order, Order::Watch { .. }));
+        for order in watches {
+            let Order::Watch { projects, reply } = order else { continue };
+            self.books.watch(projects);
+            // What they have spent is known when this is done.
+            self.sweep_at = Instant::now();
+            self.sweep();
+            if let Some(reply) = reply {
+                let _ = reply.send(());
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
         let mut answers = self.attempt(&batch);
         if let Err(error) = &answers
-            && !self.in_memory
+            && self.move_into_memory(error.to_string())
         {
-            let why = error.to_string();
-            if let Ok(memory) = file::in_memory(self.last_number) {
-                file::rescue(&memory, &self.place.dir);
-                self.connection = memory;
-                self.lost(why);
-                answers = self.attempt(&batch);
-            }
+            answers = self.attempt(&batch);
         }
         match answers {
             Ok(answers) => {
@@ -202,7 +251,7 @@ fn one(connection: &Connection, order: &Order, run: &[u8; 16]) -> rusqlite::Resu
             ids::forget(connection, id)?;
             Answer::Done
         }
-        Order::Stop => Answer::Done,
+        Order::Watch { .. } | Order::Stop => Answer::Done,
     })
 }
 
@@ -223,5 +272,6 @@ fn trim(connection: &Connection, in_memory: bool) -> rusqlite::Result<()> {
     replay::trim(connection, SystemTime::now(), bound(IDEMPOTENCY_ROWS_MAX))?;
     audit::trim(connection, bound(AUDIT_ROWS_MAX))?;
     seen::trim(connection, bound(SEEN_ROWS_MAX))?;
+    spend::trim(connection, SystemTime::now())?;
     ids::trim(connection, bound(ID_ROWS_MAX))
 }

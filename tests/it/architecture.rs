@@ -17,7 +17,7 @@ struct Rank {
 }
 
 /// Rank 0: flat files that may import each other.
-const BASE: [&str; 13] = [
+const BASE: [&str; 14] = [
     "id",
     "secret",
     "hash",
@@ -29,6 +29,7 @@ const BASE: [&str; 13] = [
     "cell",
     "permit",
     "rate",
+    "budget",
     "token",
     "base64url",
 ];

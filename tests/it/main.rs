@@ -32,6 +32,7 @@ mod git;
 mod hostile;
 mod import;
 mod leaving;
+mod limits;
 mod management;
 mod masks;
 mod memory;

@@ -28,9 +28,9 @@ record! {
         pub passthrough: Option<bool>,
         /// May choose a provider's key by header; default false.
         pub pin: Option<bool>,
-        /// Limits of spend.
+        /// Limits of spend; at most 16.
         pub budgets: Option<Vec<BudgetFile>>,
-        /// `open` or `closed`: what happens while the state is out of reach.
+        /// `open` or `closed`: what happens while the state is out of reach; absent = closed with budgets, else open.
         pub on_state_outage: Option<String> as OnStateOutage,
     }
 }
@@ -45,7 +45,7 @@ record! {
         pub hash: Option<String>,
         /// The token itself, mostly `env.NAME`; 32 characters or more.
         pub value: Option<SecretRef>,
-        /// Requests a minute.
+        /// Requests a minute; default 600.
         pub rate_limit_per_minute: Option<u64> as Whole<0, 10_000_000>,
     }
 }
@@ -62,7 +62,7 @@ record! {
         pub limit_tokens: Option<u64> as Whole<0, 1_000_000_000_000_000>,
         /// `day`, `week`, `month`.
         pub period: Option<String> as Period,
-        /// `calendar` or `rolling`.
+        /// `calendar` (UTC) or `rolling`; default calendar.
         pub window: Option<String> as Window,
     }
 }

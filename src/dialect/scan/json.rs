@@ -79,6 +79,8 @@ pub struct Scanner {
     comma: Option<usize>,
     /// `fallbacks` came first: the comma behind it goes too.
     cut_next_comma: bool,
+    /// The value of `stream_options` comes or is read.
+    options_open: bool,
     model_seen: bool,
     stream_seen: bool,
     found: Found,
@@ -92,7 +94,14 @@ impl Default for Scanner {
 
 impl Scanner {
     pub fn new() -> Self {
-        let found = Found { model: None, stream: false, fallbacks: None, object_start: 0, empty_object: true };
+        let found = Found {
+            model: None,
+            stream: false,
+            fallbacks: None,
+            stream_options: None,
+            object_start: 0,
+            empty_object: true,
+        };
         Self {
             state: State::Start,
             error: None,
@@ -107,6 +116,7 @@ impl Scanner {
             name_start: 0,
             comma: None,
             cut_next_comma: false,
+            options_open: false,
             model_seen: false,
             stream_seen: false,
             found,
@@ -260,6 +270,12 @@ impl Scanner {
     fn value_end(&mut self, end: usize) {
         self.state = State::After;
         if self.depth == 1
+            && std::mem::take(&mut self.options_open)
+            && let Some(options) = &mut self.found.stream_options
+        {
+            options.end = self.base + end;
+        }
+        if self.depth == 1
             && self.member.take() == Some(Member::Fallbacks)
             && let Some(fallbacks) = &mut self.found.fallbacks
         {
@@ -267,8 +283,16 @@ impl Scanner {
         }
     }
 
+    fn value_begins(&mut self, at: usize) {
+        if self.depth == 1 && self.options_open && self.found.stream_options.is_none() {
+            let start = self.base + at;
+            self.found.stream_options = Some(start..start);
+        }
+    }
+
     /// The first byte of a value that is no string.
     fn value(&mut self, byte: u8, at: usize) {
+        self.value_begins(at);
         if let Some(fault) = self.unwanted(byte) {
             return self.fail(fault, at);
         }
@@ -305,6 +329,7 @@ impl Scanner {
 
     /// A value that is a string.
     fn value_text(&mut self, at: usize) {
+        self.value_begins(at);
         if let Some(fault) = self.unwanted(b'"') {
             return self.fail(fault, at);
         }
@@ -433,6 +458,7 @@ impl Scanner {
         self.state = State::Colon;
         self.members += 1;
         self.member = which(token);
+        self.options_open = token == b"\"stream_options\"" && self.found.stream_options.is_none();
         let twice = match self.member {
             None if spelled_like_model(token) => Some(Member::Model),
             None => None,

@@ -26,6 +26,8 @@ pub struct Found {
     pub model: Option<Field>,
     pub stream: bool,
     pub fallbacks: Option<Fallbacks>,
+    /// Value of the first `stream_options`.
+    pub stream_options: Option<Span>,
     /// Just behind the opening brace: where a member can be put in.
     pub object_start: usize,
     /// Nothing but our own `fallbacks` stands in the object: a member put in needs no comma.

@@ -137,8 +137,14 @@ impl Naive<'_> {
         if self.space(end) != self.0.len() {
             return None;
         }
-        let mut found =
-            Found { model: None, stream: false, fallbacks: None, object_start: open + 1, empty_object: false };
+        let mut found = Found {
+            model: None,
+            stream: false,
+            fallbacks: None,
+            stream_options: None,
+            object_start: open + 1,
+            empty_object: false,
+        };
         let mut seen = Vec::new();
         let mut others = 0;
         for (index, (name, span)) in members.iter().enumerate() {

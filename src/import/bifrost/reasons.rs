@@ -27,15 +27,15 @@ pub(super) const SECTIONS: Table = &[
 
 pub(super) const GOVERNANCE: Table = &[
     ("virtual_keys", "make a project for each, with a key of its own: `keyway token new project`"),
-    ("budgets", "write `budgets` at a project where this release supports them"),
-    ("rate_limits", "write `rate_limit_per_minute` at a project's key where this release supports it"),
+    ("budgets", "write `budgets` at a project"),
+    ("rate_limits", "write `rate_limit_per_minute` at a project's key"),
     ("customers", "projects are not grouped"),
     ("teams", "projects are not grouped"),
     ("routing_rules", "write a route: `routes.@name` with its targets"),
     ("auth_config", "management takes tokens: `keyway token new management`"),
     ("model_configs", "limits are those of projects, not of models"),
     ("providers", "limits are those of projects, not of providers"),
-    ("pricing_overrides", "write `prices` where this release supports them"),
+    ("pricing_overrides", "write `prices`"),
 ];
 
 pub(super) const CLIENT: Table = &[
@@ -55,7 +55,7 @@ pub(super) const CLIENT: Table = &[
 pub(super) const PROVIDER: Table = &[
     ("concurrency_and_buffer_size", "requests wait in no queue; `server.limits.in_flight_max` bounds them all"),
     ("prompt_cache", "requests are not rewritten"),
-    ("pricing_overrides", "write `prices` where this release supports them"),
+    ("pricing_overrides", "write `prices`"),
     ("status", "given by an API, not configured"),
     ("description", "given by an API, not configured"),
     ("config_hash", "given by an API, not configured"),

@@ -20,6 +20,8 @@ pub(super) struct Entry<'f> {
     pub name: Option<&'f str>,
     pub hash: Option<&'f str>,
     pub value: Option<&'f SecretRef>,
+    /// Requests a minute.
+    pub rate_limit: u64,
 }
 
 pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>, state_dir: &Path) -> Management {
@@ -31,17 +33,18 @@ pub(super) fn management(cx: &mut Compiler<'_>, file: Option<&ManagementFile>, s
             let problem = cx.problems.warning(Code::Suspicious, "/management/keys", text);
             problem.hint("without the member they answer on loopback");
         }
-        let entries = written.iter().map(|key| Entry {
-            name: key.name.as_deref(),
-            hash: key.hash.as_deref(),
-            value: key.value.as_ref(),
-        });
         let rate_limit = file.rate_limit_per_minute.unwrap_or(MANAGEMENT_RATE_DEFAULT);
         if rate_limit == 0 {
             let text = "0: no management key can ask for anything but the status";
             cx.problems.warning(Code::Suspicious, "/management/rate_limit_per_minute", text);
         }
-        keys(cx, entries, "/management/keys", rate_limit)
+        let entries = written.iter().map(|key| Entry {
+            name: key.name.as_deref(),
+            hash: key.hash.as_deref(),
+            value: key.value.as_ref(),
+            rate_limit,
+        });
+        keys(cx, entries, "/management/keys")
     });
     let listen = file.listen.as_ref().map(|written| listen::all(cx, written, "/management/listen"));
     let allowed_origins = references::origins(cx, file);
@@ -52,7 +55,6 @@ pub(super) fn keys<'f>(
     cx: &mut Compiler<'_>,
     entries: impl Iterator<Item = Entry<'f>>,
     pointer: &str,
-    rate_limit: u64,
 ) -> Vec<AccessKey> {
     let mut names: HashSet<&str> = HashSet::new();
     let mut keys = Vec::new();
@@ -76,7 +78,12 @@ pub(super) fn keys<'f>(
             Some(_) => {}
         }
         let name = entry.name.unwrap_or_default().into();
-        keys.push(AccessKey { name, digest: digest(cx, &entry, &at), rate_limit, rate: Arc::default() });
+        keys.push(AccessKey {
+            name,
+            digest: digest(cx, &entry, &at),
+            rate_limit: entry.rate_limit,
+            rate: Arc::default(),
+        });
     }
     keys
 }

@@ -12,6 +12,7 @@ mod listen;
 mod model_rule;
 mod network;
 mod plaintext;
+mod price;
 mod project;
 mod provider;
 mod proxy;
@@ -93,7 +94,8 @@ pub fn compile(
     let drafts = provider::all(&mut cx, file.providers.as_deref().unwrap_or_default());
     let routes = route::all(&mut cx, file.routes.as_deref().unwrap_or_default(), &drafts);
     let mut management = access::management(&mut cx, file.management.as_ref(), &state_dir);
-    let projects =
+    let prices = price::all(&mut cx, file.prices.as_deref().unwrap_or_default(), &drafts);
+    let mut projects =
         file.projects.as_ref().map(|projects| project::all(&mut cx, projects, &drafts, file.routes.as_deref()));
     server::exposure(&mut cx, file.server.as_ref(), &server, &management, projects.is_some());
     sealing::exposure(&mut cx);
@@ -108,6 +110,9 @@ pub fn compile(
     for key in management.keys.iter_mut().flatten() {
         key.rate = registry.rate("", &key.name);
     }
+    for project in projects.iter_mut().flatten() {
+        project::remember(project, registry);
+    }
     let index = index::build(&providers, registry.listed());
     let secrets::Found { files: secret_files, fingerprint, masks } = secrets.into_found(input.fingerprint_key);
     let snapshot = Snapshot {
@@ -116,6 +121,7 @@ pub fn compile(
         routes,
         index,
         projects,
+        prices,
         management,
         server,
         access_log: file.observability.as_ref().and_then(|o| o.access_log).unwrap_or(true),

@@ -1,15 +1,18 @@
 //! `projects`: who may call the data plane, and what for.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::access::{self, Entry};
 use super::provider::ProviderDraft;
 use super::{Compiler, did_you_mean, is_plain_name};
+use crate::budget::{Budget, Period, Reach, Unit, Window};
 use crate::config::Code;
-use crate::config::file::{ProjectFile, RouteFile};
+use crate::config::file::{BudgetFile, ProjectFile, RouteFile};
 use crate::config::problem::pointer_to;
+use crate::health::Registry;
 use crate::id::ProjectId;
-use crate::limits::{PROJECT_ID_CHARS_MAX, PROJECT_RATE_DEFAULT};
+use crate::limits::{BUDGETS_MAX, PROJECT_ID_CHARS_MAX, PROJECT_RATE_DEFAULT};
 use crate::snapshot::Project;
 
 pub(super) fn all(
@@ -56,19 +59,89 @@ fn one(
         name: key.name.as_deref(),
         hash: key.hash.as_deref(),
         value: key.value.as_ref(),
+        rate_limit: key.rate_limit_per_minute.unwrap_or(PROJECT_RATE_DEFAULT),
     });
-    let keys = access::keys(cx, entries, &pointer_to(pointer, "keys"), PROJECT_RATE_DEFAULT);
+    let keys = access::keys(cx, entries, &pointer_to(pointer, "keys"));
     let models = match &file.models {
         None => vec!["*".into()],
         Some(patterns) => patterns_of(cx, patterns, providers, routes, &pointer_to(pointer, "models")),
     };
+    let budgets = budgets(cx, file.budgets.as_deref().unwrap_or_default(), &pointer_to(pointer, "budgets"));
+    let closed = file.on_state_outage.as_deref().map(|policy| policy == "closed");
     Project {
         id: ProjectId::from(file.id.as_deref().unwrap_or_default()),
         keys,
         models,
         passthrough: file.passthrough.unwrap_or(false),
         pin: file.pin.unwrap_or(false),
+        // A limit that cannot be looked at is not passed, unless the file says so.
+        closed_on_outage: closed.unwrap_or(!budgets.is_empty()),
+        budgets,
+        spend: Arc::default(),
     }
+}
+
+/// Connects a project of a good config with what is remembered of it.
+pub(super) fn remember(project: &mut Project, registry: &mut Registry) {
+    for key in &mut project.keys {
+        key.rate = registry.rate(project.id.as_str(), &key.name);
+    }
+    project.spend = registry.spend(&project.id);
+    for budget in &mut project.budgets {
+        budget.cell = registry.budget(&project.id, &budget.id, budget.reach);
+    }
+}
+
+/// One budget for each limit that is set.
+fn budgets(cx: &mut Compiler<'_>, files: &[BudgetFile], pointer: &str) -> Vec<Budget> {
+    let mut ids: HashSet<&str> = HashSet::new();
+    let mut compiled = Vec::new();
+    if files.len() > BUDGETS_MAX {
+        cx.problems.error(Code::BadValue, pointer, format!("at most {BUDGETS_MAX} budgets of one project"));
+    }
+    for (i, file) in files.iter().enumerate() {
+        let at = pointer_to(pointer, &i.to_string());
+        match file.id.as_deref() {
+            None => {
+                cx.missing(&at, "id", "refusals name the budget by it");
+            }
+            Some(id) if !is_plain_name(id, PROJECT_ID_CHARS_MAX) => {
+                let problem = cx.problems.error(Code::BadValue, pointer_to(&at, "id"), "not an id for a budget");
+                problem.hint(format!("letters, digits, `.`, `_` and `-`, at most {PROJECT_ID_CHARS_MAX}"));
+            }
+            Some(id) if !ids.insert(id) => {
+                let text = "another budget of this project has the same id";
+                cx.problems.error(Code::Duplicate, pointer_to(&at, "id"), text);
+            }
+            Some(_) => {}
+        }
+        let period = match file.period.as_deref() {
+            Some("day") => Period::Day,
+            Some("week") => Period::Week,
+            Some(_) => Period::Month,
+            None => {
+                cx.missing(&at, "period", "`day`, `week` or `month`");
+                Period::Month
+            }
+        };
+        let window = if file.window.as_deref() == Some("rolling") { Window::Rolling } else { Window::Calendar };
+        let usd = file.limit_usd.map(|limit| (Unit::NanoUsd, nano_usd(limit)));
+        let tokens = file.limit_tokens.map(|limit| (Unit::Tokens, limit));
+        if usd.is_none() && tokens.is_none() {
+            cx.missing(&at, "limit_usd", "or `limit_tokens`, or both");
+        }
+        for (unit, limit) in usd.into_iter().chain(tokens) {
+            let id = file.id.as_deref().unwrap_or_default().into();
+            compiled.push(Budget { id, reach: Reach { unit, period, window }, limit, cell: Arc::default() });
+        }
+    }
+    compiled
+}
+
+fn nano_usd(usd: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float that is cast saturates")]
+    let nano = (usd * 1e9).round() as u64;
+    nano
 }
 
 /// Absent = every model, `[]` = none, as for the keys of a provider.

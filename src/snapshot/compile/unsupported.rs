@@ -5,7 +5,7 @@
 
 use super::Compiler;
 use crate::config::ConfigFile;
-use crate::config::file::{NetworkFile, ProjectFile, ProviderFile, StateFile};
+use crate::config::file::{NetworkFile, ProviderFile, StateFile};
 use crate::config::problem::pointer_to;
 
 pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
@@ -15,12 +15,6 @@ pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
         if let Some(network) = &provider.network_config {
             network_members(cx, network, &pointer_to(&pointer, "network_config"));
         }
-    }
-    for (i, project) in file.projects.iter().flatten().enumerate() {
-        project_members(cx, project, &pointer_to("/projects", &i.to_string()));
-    }
-    if file.prices.as_ref().is_some_and(|prices| !prices.is_empty()) {
-        cx.not_yet("/prices", "`prices`");
     }
     if let Some(StateFile { redis: Some(_), .. }) = &file.state {
         cx.not_yet("/state/redis", "`state.redis`");
@@ -53,20 +47,4 @@ fn provider_members(cx: &mut Compiler<'_>, file: &ProviderFile, pointer: &str) {
 
 fn network_members(cx: &mut Compiler<'_>, file: &NetworkFile, pointer: &str) {
     refuse(cx, pointer, &[("stream_throughput_guard", file.stream_throughput_guard.is_some())]);
-}
-
-fn project_members(cx: &mut Compiler<'_>, file: &ProjectFile, pointer: &str) {
-    refuse(
-        cx,
-        pointer,
-        &[
-            ("budgets", file.budgets.as_ref().is_some_and(|budgets| !budgets.is_empty())),
-            ("on_state_outage", file.on_state_outage.is_some()),
-        ],
-    );
-    let keys = pointer_to(pointer, "keys");
-    for (i, key) in file.keys.iter().flatten().enumerate() {
-        let pointer = pointer_to(&keys, &i.to_string());
-        refuse(cx, &pointer, &[("rate_limit_per_minute", key.rate_limit_per_minute.is_some())]);
-    }
 }

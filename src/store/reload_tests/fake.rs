@@ -125,6 +125,7 @@ fn snapshot(number: u64, hash: crate::hash::ConfigHash, value: u64, port: u64, r
         routes: std::collections::HashMap::new(),
         index: Index::default(),
         projects: None,
+        prices: crate::snapshot::Prices::default(),
         management: Management::default(),
         server: ServerSettings {
             listen: Vec::new(),

@@ -334,7 +334,14 @@ fn not_there_yet() {
     let sealed = openai_key("\"base_url\": \"https://h\"").replace("env.KEY", "sealed:v1:k:xyz");
     check(&[(sealed, &["W unresolved /providers/openai/keys/0/value"])]);
     check(&own(&[
-        ("{\"prices\": {\"m\": {\"input_usd_per_mtok\": 1}}}", &["E not_supported_yet /prices"]),
+        ("{\"prices\": {\"m\": {\"input_usd_per_mtok\": 1}}}", &[]),
+        ("{\"prices\": {\"m\": {\"cached_input_usd_per_mtok\": 1}}}", &["E missing_member /prices/m"]),
+        ("{\"prices\": {\"gpt-*\": {\"input_usd_per_mtok\": 1}}}", &["E bad_value /prices/gpt-*"]),
+        ("{\"prices\": {\"nobody/*\": {\"input_usd_per_mtok\": 0}}}", &["W unknown_reference /prices/nobody~1*"]),
+        (
+            "{\"prices\": {\"m\": {\"input_usd_per_mtok\": 1}, \"M\": {\"input_usd_per_mtok\": 1}}}",
+            &["E duplicate /prices/M"],
+        ),
         ("{\"prices\": {}}", &[]),
         ("{\"state\": {\"dir\": \"x\"}}", &[]),
         ("{\"state\": {\"redis\": {\"url\": \"env.URL\"}}}", &["E not_supported_yet /state/redis"]),
@@ -352,15 +359,15 @@ fn not_there_yet() {
         ),
         (
             "{\"projects\": [{\"id\": \"p\", \"keys\": [{\"name\": \"k\", \"value\": \"env.TOKEN\", \"rate_limit_per_minute\": 1}]}]}",
-            &["E not_supported_yet /projects/0/keys/0/rate_limit_per_minute"],
+            &[],
         ),
         (
             "{\"projects\": [{\"id\": \"p\", \"keys\": [{\"name\": \"k\", \"value\": \"env.TOKEN\"}], \"budgets\": [{\"id\": \"b\"}]}]}",
-            &["E not_supported_yet /projects/0/budgets"],
+            &["E missing_member /projects/0/budgets/0/limit_usd", "E missing_member /projects/0/budgets/0/period"],
         ),
         (
             "{\"projects\": [{\"id\": \"p\", \"keys\": [{\"name\": \"k\", \"value\": \"env.TOKEN\"}], \"on_state_outage\": \"open\"}]}",
-            &["E not_supported_yet /projects/0/on_state_outage"],
+            &[],
         ),
     ]));
 }
