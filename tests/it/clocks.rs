@@ -23,11 +23,12 @@ fn built(into: &Path) -> bool {
     done.is_ok_and(|status| status.success())
 }
 
-fn config(upstream: &Upstream, comment: u64) -> String {
+/// A secret of its own for each jump: so many models of one key are barred at a time, and no more.
+fn config(upstream: &Upstream, jump: u64) -> String {
     format!(
-        r#"{{"server": {{"listen": ["127.0.0.1:0"], "drain_seconds": 5}}, // {comment}
+        r#"{{"server": {{"listen": ["127.0.0.1:0"], "drain_seconds": 5}},
            "providers": {{"up": {{"custom_provider_config": {{"base_provider_type": "openai"}},
-           "network_config": {{"base_url": "{}", "retry_backoff_max": 1}}, "keys": [{{"name": "one", "value": "sk-one-0000"}}]}}}}}}"#,
+           "network_config": {{"base_url": "{}", "retry_backoff_max": 1, "stream_idle_timeout_in_seconds": 3600}}, "keys": [{{"name": "one", "value": "sk-one-{jump:04}"}}]}}}}}}"#,
         upstream.base()
     )
 }
