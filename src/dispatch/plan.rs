@@ -97,7 +97,7 @@ fn serves(snapshot: &Snapshot, request: &ModelRequest, at: u32) -> bool {
     // An API of its own, asked for by the name of the provider: whatever path it has.
     let own = request.endpoint.operation == Operation::Other && request.provider.is_some();
     provider(snapshot, at).is_some_and(|provider| {
-        (provider.row.speaks(request.endpoint.dialect) || (own && provider.row.speaks.is_empty()))
+        (provider.row.serves(request.endpoint) || (own && provider.row.speaks.is_empty()))
             && provider.allowed.permits(request.endpoint.operation, request.stream)
     })
 }

@@ -47,6 +47,10 @@ pub struct ProviderRow {
     pub speaks: &'static [Dialect],
     /// Prefixes of dialects that do not stand under `version_prefix`.
     pub prefixes: &'static [(Dialect, &'static str)],
+    /// Dialects of which it has these operations alone.
+    pub parts: &'static [(Dialect, &'static [Operation])],
+    /// Headers that a key goes under where the caller speaks this dialect.
+    pub key_headers: &'static [(Dialect, &'static str)],
     /// Where it lists its models, below the version prefix, with the query that gives the longest
     /// page; empty where it cannot be asked.
     pub models_path: &'static str,
@@ -139,6 +143,17 @@ impl ProviderRow {
         self.speaks.contains(&dialect)
     }
 
+    /// Whether it is asked for this at all; what it makes of a path that it does not have is its own word.
+    pub fn serves(&self, endpoint: Endpoint) -> bool {
+        let part = self.parts.iter().find(|(of, _)| *of == endpoint.dialect);
+        self.speaks(endpoint.dialect) && part.is_none_or(|(_, operations)| operations.contains(&endpoint.operation))
+    }
+
+    /// Another name of the header that a key goes under.
+    pub fn key_header(&self, dialect: Dialect) -> Option<&'static str> {
+        self.key_headers.iter().find(|(of, _)| *of == dialect).map(|(_, name)| *name)
+    }
+
     /// What stands between base URL and operation path of a dialect.
     pub fn prefix(&self, dialect: Dialect) -> &'static str {
         let own = self.prefixes.iter().find(|(of, _)| *of == dialect);
@@ -229,6 +244,8 @@ mod tests {
             assert!(row.speaks.iter().all(|dialect| !dialect.paths().is_empty()), "{}", row.id);
             assert_eq!(row.speaks(Dialect::OpenAi), !row.operations.is_empty(), "{}", row.id);
             assert!(row.prefixes.iter().all(|(dialect, _)| row.speaks(*dialect)), "{}", row.id);
+            assert!(row.parts.iter().all(|(dialect, _)| row.speaks(*dialect)), "{}", row.id);
+            assert!(row.key_headers.iter().all(|(dialect, _)| row.speaks(*dialect)), "{}", row.id);
         }
     }
 

@@ -9,7 +9,7 @@ use http::uri::{InvalidUri, PathAndQuery};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::url::path_and_query;
-use crate::dialect::Operation;
+use crate::dialect::{Dialect, Endpoint, Operation};
 
 /// What stays as it is in a segment: RFC 3986's unreserved characters. All else is encoded, `:` and
 /// `/` of an ARN among it.
@@ -58,7 +58,8 @@ pub struct Spot<'a> {
     /// Before the operation, without and with the version prefix.
     pub root_path: &'a str,
     pub base_path: &'a str,
-    pub operation: Operation,
+    pub endpoint: Endpoint,
+    pub stream: bool,
     /// `/chat/completions`.
     pub suffix: &'a str,
     /// As the upstream knows it.
@@ -69,8 +70,19 @@ pub struct Spot<'a> {
 impl Place {
     /// What goes into the request line.
     pub fn path_and_query(&self, spot: &Spot<'_>) -> Result<PathAndQuery, InvalidUri> {
-        let Spot { root_path, base_path, operation, suffix, model, query } = *spot;
+        let Spot { root_path, base_path, endpoint, stream, suffix, model, query } = *spot;
+        let Endpoint { dialect, operation } = endpoint;
         match self {
+            Self::Project(project) if dialect == Dialect::Anthropic => {
+                path_and_query(root_path, &project.of_anthropic(operation, stream, model.unwrap_or_default()), None)
+            }
+            Self::Project(project) if dialect == Dialect::Gemini => {
+                path_and_query(root_path, &project.of_google(suffix), query)
+            }
+            // What Azure hosts of others has one version.
+            Self::Versioned { .. } | Self::Deployments { .. } if dialect != Dialect::OpenAi => {
+                path_and_query(base_path, suffix, query)
+            }
             Self::Plain | Self::Project(_) | Self::Profile { .. } => path_and_query(base_path, suffix, query),
             Self::Deployed => match prediction_of(suffix) {
                 Some(name) => path_and_query(base_path, &format!("/deployments/{name}/predictions"), query),
@@ -103,10 +115,60 @@ impl Place {
         }
     }
 
+    /// What stands in the body in place of the model: Google takes Anthropic's version there.
+    pub fn instead_of_model(&self, endpoint: Endpoint, version: Option<&str>) -> Option<String> {
+        const CLASSIC: [&str; 2] = ["2023-01-01", "2023-06-01"];
+        let Endpoint { dialect: Dialect::Anthropic, operation: Operation::ChatCompletion } = endpoint else {
+            return None;
+        };
+        let plain =
+            |text: &&str| (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let newer = version.filter(|version| !CLASSIC.contains(version)).filter(plain);
+        matches!(self, Self::Project(_))
+            .then(|| format!("\"anthropic_version\":\"{}\"", newer.unwrap_or("vertex-2023-10-16")))
+    }
+
     /// The model as this upstream wants it in the body, where that differs: Google's own models go by
     /// `google/<name>` on its OpenAI-compatible endpoint.
-    pub fn model_in_body(&self, model: &str) -> Option<String> {
-        (matches!(self, Self::Project(_)) && !model.contains('/')).then(|| format!("google/{model}"))
+    pub fn model_in_body(&self, endpoint: Endpoint, model: &str) -> Option<String> {
+        (matches!(self, Self::Project(_)) && endpoint.dialect == Dialect::OpenAi && !model.contains('/'))
+            .then(|| format!("google/{model}"))
+    }
+}
+
+impl Project {
+    /// Models of Anthropic: the path says whether it streams, and counting tokens is a model of its own.
+    fn of_anthropic(&self, operation: Operation, stream: bool, model: &str) -> String {
+        let Self { id, location, .. } = self;
+        let (model, verb) = match (operation, stream) {
+            (Operation::CountTokens, _) => ("count-tokens".into(), "rawPredict"),
+            (_, true) => (dated(model), "streamRawPredict"),
+            (_, false) => (dated(model), "rawPredict"),
+        };
+        format!("/v1/projects/{id}/locations/{location}/publishers/anthropic/models/{model}:{verb}")
+    }
+
+    /// Google's own; a model that was tuned is an endpoint, which goes by its number.
+    fn of_google(&self, suffix: &str) -> String {
+        let Self { id, number, location } = self;
+        let tuned = suffix.strip_prefix("/models/").and_then(|call| call.rsplit_once(':'));
+        match tuned.filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())) {
+            Some((name, verb)) => {
+                let project = number.as_deref().unwrap_or(id);
+                format!("/v1/projects/{project}/locations/{location}/endpoints/{name}:{verb}")
+            }
+            None => format!("/v1/projects/{id}/locations/{location}/publishers/google{suffix}"),
+        }
+    }
+}
+
+/// A model of Anthropic as Google spells it: its date behind an `@`.
+fn dated(model: &str) -> Cow<'_, str> {
+    let is_date = |date: &str| date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit());
+    let parted = model.rsplit_once('@').or_else(|| model.rsplit_once('-')).filter(|(_, date)| is_date(date));
+    match parted {
+        Some((name, date)) => format!("{}@{date}", segment(name)).into(),
+        None => segment(model),
     }
 }
 
@@ -233,10 +295,89 @@ mod tests {
         }
     }
 
+    fn dated() -> Place {
+        Place::Deployments { api_version: "2024-10-21".into() }
+    }
+
+    fn project() -> Place {
+        Place::Project(Box::new(Project { id: "p".into(), number: None, location: "global".into() }))
+    }
+
+    #[test]
+    fn publishers() {
+        let tuned = || Project { id: "p".into(), number: Some("42".into()), location: "us".into() };
+        let below = "/r/v1/projects/p/locations/global/publishers";
+        for (place, (dialect, operation, stream), suffix, model, line) in [
+            (
+                project(),
+                (Dialect::Anthropic, Operation::ChatCompletion, false),
+                "/messages",
+                "claude-x-20260101",
+                format!("{below}/anthropic/models/claude-x@20260101:rawPredict"),
+            ),
+            (
+                project(),
+                (Dialect::Anthropic, Operation::ChatCompletion, true),
+                "/messages",
+                "claude-x@20260101",
+                format!("{below}/anthropic/models/claude-x@20260101:streamRawPredict"),
+            ),
+            (
+                project(),
+                (Dialect::Anthropic, Operation::ChatCompletion, false),
+                "/messages",
+                "../x",
+                format!("{below}/anthropic/models/..%2Fx:rawPredict"),
+            ),
+            (
+                project(),
+                (Dialect::Anthropic, Operation::CountTokens, false),
+                "/messages/count_tokens",
+                "claude-x",
+                format!("{below}/anthropic/models/count-tokens:rawPredict"),
+            ),
+            (
+                project(),
+                (Dialect::Gemini, Operation::ChatCompletion, false),
+                "/models/gemini-x:generateContent",
+                "gemini-x",
+                format!("{below}/google/models/gemini-x:generateContent?a=1"),
+            ),
+            (
+                Place::Project(Box::new(tuned())),
+                (Dialect::Gemini, Operation::ChatCompletion, false),
+                "/models/123:generateContent",
+                "123",
+                "/r/v1/projects/42/locations/us/endpoints/123:generateContent?a=1".to_owned(),
+            ),
+            (
+                dated(),
+                (Dialect::Anthropic, Operation::ChatCompletion, false),
+                "/messages",
+                "claude-x",
+                "/r/openai/v1/messages?a=1".to_owned(),
+            ),
+        ] {
+            let endpoint = Endpoint { dialect, operation };
+            let (model, query) = (Some(model), Some("a=1"));
+            let spot = Spot { root_path: "/r", base_path: "/r/openai/v1", endpoint, stream, suffix, model, query };
+            assert_eq!(place.path_and_query(&spot).unwrap().as_str(), line);
+        }
+        let messages = Endpoint { dialect: Dialect::Anthropic, operation: Operation::ChatCompletion };
+        for (version, told) in [
+            (None, "vertex-2023-10-16"),
+            (Some("2023-06-01"), "vertex-2023-10-16"),
+            (Some("2026-10-21"), "2026-10-21"),
+            (Some("x\",\"y"), "vertex-2023-10-16"),
+        ] {
+            let member = format!("\"anthropic_version\":\"{told}\"");
+            assert_eq!(project().instead_of_model(messages, version), Some(member));
+            assert_eq!(dated().instead_of_model(messages, version), None);
+        }
+    }
+
     #[test]
     fn paths() {
-        let dated = || Place::Deployments { api_version: "2024-10-21".into() };
-        let project = || Place::Project(Box::new(Project { id: "p".into(), number: None, location: "global".into() }));
         let chat = (Operation::ChatCompletion, "/chat/completions");
         for (place, (operation, suffix), model, query, line) in [
             (Place::Plain, chat, Some("m"), Some("a=1"), "/r/openai/v1/chat/completions?a=1"),
@@ -288,7 +429,9 @@ mod tests {
                 "/r/openai/v1/models/acme/predictions",
             ),
         ] {
-            let spot = Spot { root_path: "/r", base_path: "/r/openai/v1", operation, suffix, model, query };
+            let endpoint = Endpoint { dialect: Dialect::OpenAi, operation };
+            let spot =
+                Spot { root_path: "/r", base_path: "/r/openai/v1", endpoint, stream: false, suffix, model, query };
             assert_eq!(place.path_and_query(&spot).unwrap().as_str(), line);
         }
         let arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile";
@@ -300,9 +443,10 @@ mod tests {
         let whole = "arn:aws:bedrock:us-east-1:1:inference-profile/us.x";
         assert_eq!(profile.model_segment(whole), segment(whole), "an ARN is whole already");
         assert_eq!(Place::Plain.model_segment("anthropic.claude-v2:1"), "anthropic.claude-v2%3A1");
-        assert_eq!(project().model_in_body("gemini-3-flash").as_deref(), Some("google/gemini-3-flash"));
-        assert_eq!(project().model_in_body("meta/llama"), None);
-        assert_eq!(dated().model_in_body("m"), None);
+        let openai = Endpoint { dialect: Dialect::OpenAi, operation: Operation::ChatCompletion };
+        assert_eq!(project().model_in_body(openai, "gemini-3-flash").as_deref(), Some("google/gemini-3-flash"));
+        assert_eq!(project().model_in_body(openai, "meta/llama"), None);
+        assert_eq!(dated().model_in_body(openai, "m"), None);
     }
 
     #[test]

@@ -20,17 +20,22 @@ use super::relay::fault_told;
 use super::request::{Inbound, Model, More};
 use super::shape::Shape;
 use super::{Call, Proxy, credential};
-use crate::dialect::Operation;
+use crate::dialect::Endpoint;
 use crate::dispatch::{ModelRequest, Next, NobodyLeft, Pick, Plan, Policy, judge};
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
 use crate::id::UpstreamModel;
 use crate::limits::{ERROR_BYTES_MAX, OVERLOAD_RETRY_AFTER};
 use crate::project::is_countable;
-use crate::provider::{Place, Spot, classify, error_code, path_and_query, retry_after, retry_after_header};
+use crate::provider::{
+    Place, ProviderRow, Spot, classify, error_code, path_and_query, retry_after, retry_after_header,
+};
 use crate::router::DataMatch;
 use crate::snapshot::{Key, Ready, Snapshot};
 use crate::ticks::Ticks;
 use crate::upstream::{Answer, SendError, SendFault, UpstreamBody};
+
+/// Which version of the Anthropic API a caller means.
+const VERSION: &str = "anthropic-version";
 
 /// A good answer, its head read, its body begun and still flowing.
 pub struct Good {
@@ -80,8 +85,11 @@ impl Destination<'_> {
     }
 
     /// What of the model goes into the body.
-    fn body_model<'m>(&'m self, model: Option<&'m UpstreamModel>) -> Model<'m> {
+    fn body_model<'m>(&'m self, model: Option<&'m UpstreamModel>, instead: Option<&'m str>) -> Model<'m> {
         let DataMatch { endpoint, model: asked, model_at, .. } = self.matched;
+        if let Some(member) = instead {
+            return Model::Instead(member);
+        }
         match (model, asked, model_at) {
             (Some(model), _, None) => Model::Member(model),
             (Some(upstream), Some(asked), Some(_)) if endpoint.repeats_model() => Model::Repeated { asked, upstream },
@@ -228,16 +236,21 @@ async fn once(
     let provider = snapshot.providers.get(pick.provider as usize);
     let over = provider.and_then(|p| p.path_overrides.get(&guard.operation)).map(|path| &**path);
     let over = over.or_else(|| pick.key.row.elsewhere(destination.matched.endpoint));
-    let uri = uri(ready, pick, destination, over, guard.operation)?;
+    let uri = uri(ready, pick, destination, over, guard)?;
     // Where the path names the model, the body does not, or by the same name.
     let model = pick.model.as_ref();
     let member = model.filter(|_| destination.matched.model_at.is_none());
-    let renamed = member.and_then(|model| ready.place.model_in_body(model.as_str())).map(UpstreamModel::new);
-    let Some(body) = inbound.body_for(destination.body_model(renamed.as_ref().or(model))) else {
+    let renamed = member
+        .and_then(|model| ready.place.model_in_body(destination.matched.endpoint, model.as_str()))
+        .map(UpstreamModel::new);
+    let version = inbound.parts.headers.get(VERSION).and_then(|version| version.to_str().ok());
+    let instead = ready.place.instead_of_model(destination.matched.endpoint, version);
+    let model = destination.body_model(renamed.as_ref().or(model), instead.as_deref());
+    let Some(body) = inbound.body_for(model) else {
         return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
     };
     let mut shown = None;
-    let mut request = assemble(inbound.head(more), ready, destination, uri, body);
+    let mut request = assemble(inbound.head(more), pick.key.row, ready, destination, uri, body);
     if ready.auth.credential().is_some() {
         // Rare, and its future is large: it must not be carried by every other request.
         match Box::pin(credential::put(proxy, ready, request)).await {
@@ -253,12 +266,16 @@ async fn once(
 
 fn assemble(
     head: HeaderMap,
+    row: &ProviderRow,
     ready: &Ready,
     destination: &Destination<'_>,
     uri: Uri,
     body: UpstreamBody,
 ) -> Request<UpstreamBody> {
     let mut head = headers::to_upstream(head, ready, Encoding::Identity);
+    if let Some(name) = row.key_header(destination.matched.endpoint.dialect) {
+        headers::rename_key(&mut head, ready, name);
+    }
     headers::complete(&mut head, destination.matched.endpoint.dialect);
     let mut request = Request::new(body);
     *request.method_mut() = destination.method.clone();
@@ -272,7 +289,7 @@ fn uri(
     pick: &Pick,
     destination: &Destination<'_>,
     over: Option<&str>,
-    operation: Operation,
+    guard: &RequestGuard,
 ) -> Result<Uri, GatewayError> {
     let path = match over {
         Some(path) => path_and_query(&ready.root_path, path, destination.query),
@@ -289,7 +306,8 @@ fn uri(
             ready.place.path_and_query(&Spot {
                 root_path: &ready.root_path,
                 base_path,
-                operation,
+                endpoint: Endpoint { operation: guard.operation, ..destination.matched.endpoint },
+                stream: guard.line.stream,
                 suffix: &suffix,
                 model: pick.model.as_ref().map(UpstreamModel::as_str),
                 query: destination.query,

@@ -58,6 +58,15 @@ pub fn to_upstream(mut head: HeaderMap, ready: &Ready, encoding: Encoding) -> He
     head
 }
 
+/// The key under the name that the provider has for it in this dialect.
+pub fn rename_key(head: &mut HeaderMap, ready: &Ready, name: &'static str) {
+    if let Some(usual) = ready.auth.header_name()
+        && let Some(value) = head.remove(usual)
+    {
+        head.insert(HeaderName::from_static(name), value);
+    }
+}
+
 /// What an upstream of this dialect insists on, where the caller did not say it.
 pub fn complete(head: &mut HeaderMap, dialect: Dialect) {
     if let Some((name, value)) = dialect.default_header() {

@@ -79,6 +79,8 @@ pub enum Model<'a> {
     Elsewhere,
     /// In the body's own member; put in where there is none.
     Member(&'a UpstreamModel),
+    /// In the path; the body has this member in its place.
+    Instead(&'a str),
     /// In the path, and again in a body that repeats it.
     Repeated { asked: &'a ModelName, upstream: &'a UpstreamModel },
 }
@@ -321,11 +323,14 @@ impl Inbound {
     fn edits(&self, model: Model<'_>) -> SmallVec<[Edit; 2]> {
         let member = match model {
             Model::Member(model) => Some(model.as_str()),
-            Model::Elsewhere | Model::Repeated { .. } => None,
+            Model::Elsewhere | Model::Instead(_) | Model::Repeated { .. } => None,
         };
         let mut edits = match &self.found {
             Scanned::Nothing => SmallVec::new(),
-            Scanned::Json(found) => found.edits(member),
+            Scanned::Json(found) => match model {
+                Model::Instead(other) => found.edits_instead(other),
+                Model::Elsewhere | Model::Member(_) | Model::Repeated { .. } => found.edits(member),
+            },
             Scanned::Form(field) => member.and_then(|model| field.edit_form(model)).into_iter().collect(),
         };
         if let (Model::Repeated { asked, upstream }, RequestBody::Held(chunks)) = (model, &self.body)

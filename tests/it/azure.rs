@@ -94,6 +94,25 @@ async fn both_apis_by_key() {
     }
 }
 
+/// Claude of a resource: below the endpoint, whichever API its deployments speak, by a header of its own.
+#[tokio::test]
+async fn claude_of_a_resource() {
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    for version in ["v1", "preview", "2024-10-21"] {
+        upstream.forget();
+        let mut key = key(json!({"endpoint": upstream.base(), "api_version": version}));
+        key["value"] = json!("azure-key-0123456789abcdef");
+        let gateway = Gateway::start(config(&[key]));
+        let body = json!({"model": "azure/claude", "max_tokens": 1, "messages": []});
+        let reply = ask(&gateway, "/anthropic/v1/messages", body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let seen = upstream.only();
+        assert_eq!(seen.path, "/anthropic/v1/messages");
+        assert_eq!((seen.header("x-api-key"), seen.header("api-key")), ("azure-key-0123456789abcdef", ""));
+        assert_eq!((seen.header("anthropic-version"), &seen.json()["model"]), ("2023-06-01", &json!("claude")));
+    }
+}
+
 #[tokio::test]
 async fn a_token_of_entra_is_fetched_once_and_survives_a_reload() {
     let mock = Mock::start();

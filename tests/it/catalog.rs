@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use http::Method;
-use keyway::dialect::{Dialect, Operation};
+use keyway::dialect::{Dialect, Endpoint, Operation};
 use keyway::provider::{AuthKind, ProviderRow, RateScope, rows};
 use serde_json::{Value, json};
 
@@ -32,8 +32,8 @@ struct Call {
 enum Of {
     /// Whoever is known to do this of the OpenAI API.
     OpenAi(Operation),
-    /// Whoever speaks this dialect.
-    Dialect(Dialect),
+    /// Whoever does this in this dialect.
+    Dialect(Dialect, Operation),
     /// Whoever speaks the OpenAI API, or none at all.
     Own,
     Everybody,
@@ -43,8 +43,8 @@ const fn json_call(operation: Operation, name: &'static str, path: &'static str,
     Call { of: Of::OpenAi(operation), name, method: "POST", path, content_type: "application/json", body }
 }
 
-const fn dialect_call(dialect: Dialect, name: &'static str, path: &'static str, body: &'static str) -> Call {
-    Call { of: Of::Dialect(dialect), name, method: "POST", path, content_type: "application/json", body }
+const fn dialect_call(of: (Dialect, Operation), name: &'static str, path: &'static str, body: &'static str) -> Call {
+    Call { of: Of::Dialect(of.0, of.1), name, method: "POST", path, content_type: "application/json", body }
 }
 
 const fn form_call(operation: Operation, name: &'static str, path: &'static str) -> Call {
@@ -102,40 +102,55 @@ const CALLS: &[Call] = &[
     },
     json_call(Operation::Batches, "batches", "/v1/batches?provider=#", r#"{"input_file_id":"f","endpoint":"/v1/x"}"#),
     dialect_call(
-        Dialect::Anthropic,
+        (Dialect::Anthropic, Operation::ChatCompletion),
         "messages",
         "/anthropic/v1/messages",
         r#"{"model":"@","max_tokens":1,"messages":[]}"#,
     ),
     dialect_call(
-        Dialect::Anthropic,
+        (Dialect::Anthropic, Operation::ChatCompletion),
         "messages_stream",
         "/anthropic/v1/messages",
         r#"{"model":"@","max_tokens":1,"messages":[],"stream":true}"#,
     ),
     dialect_call(
-        Dialect::Anthropic,
+        (Dialect::Anthropic, Operation::CountTokens),
         "count_tokens",
         "/anthropic/v1/messages/count_tokens",
         r#"{"model":"@","messages":[]}"#,
     ),
     dialect_call(
-        Dialect::Anthropic,
+        (Dialect::Anthropic, Operation::Batches),
         "message_batches",
         "/anthropic/v1/messages/batches?provider=#",
         r#"{"requests":[]}"#,
     ),
-    dialect_call(Dialect::Gemini, "generate_content", "/v1beta/models/~:generateContent", r#"{"contents":[]}"#),
     dialect_call(
-        Dialect::Gemini,
+        (Dialect::Gemini, Operation::ChatCompletion),
+        "generate_content",
+        "/v1beta/models/~:generateContent",
+        r#"{"contents":[]}"#,
+    ),
+    dialect_call(
+        (Dialect::Gemini, Operation::ChatCompletion),
         "stream_generate_content",
         "/v1beta/models/~:streamGenerateContent?alt=sse",
         r#"{"contents":[]}"#,
     ),
-    dialect_call(Dialect::Gemini, "count_tokens_of_contents", "/v1beta/models/~:countTokens", r#"{"contents":[]}"#),
-    dialect_call(Dialect::Bedrock, "converse", "/model/~/converse", r#"{"messages":[]}"#),
-    dialect_call(Dialect::Bedrock, "converse_stream", "/model/~/converse-stream", r#"{"messages":[]}"#),
-    dialect_call(Dialect::Bedrock, "invoke", "/model/~/invoke", r#"{"max_tokens":1}"#),
+    dialect_call(
+        (Dialect::Gemini, Operation::CountTokens),
+        "count_tokens_of_contents",
+        "/v1beta/models/~:countTokens",
+        r#"{"contents":[]}"#,
+    ),
+    dialect_call((Dialect::Bedrock, Operation::ChatCompletion), "converse", "/model/~/converse", r#"{"messages":[]}"#),
+    dialect_call(
+        (Dialect::Bedrock, Operation::ChatCompletion),
+        "converse_stream",
+        "/model/~/converse-stream",
+        r#"{"messages":[]}"#,
+    ),
+    dialect_call((Dialect::Bedrock, Operation::Invoke), "invoke", "/model/~/invoke", r#"{"max_tokens":1}"#),
     Call {
         of: Of::Own,
         name: "a path of its own",
@@ -196,7 +211,7 @@ fn over_sockets() -> impl Iterator<Item = &'static ProviderRow> {
 fn has(row: &ProviderRow, call: &Call) -> bool {
     match call.of {
         Of::OpenAi(operation) => row.operations.contains(&operation),
-        Of::Dialect(dialect) => row.speaks(dialect),
+        Of::Dialect(dialect, operation) => row.serves(Endpoint { dialect, operation }),
         Of::Own => row.speaks(Dialect::OpenAi) || row.speaks.is_empty(),
         Of::Everybody => true,
     }
@@ -352,8 +367,13 @@ fn others() -> String {
     for row in rows() {
         for dialect in row.speaks.iter().filter(|dialect| **dialect != Dialect::OpenAi) {
             let label = dialect.label();
+            let part = row.parts.iter().find(|(of, _)| of == dialect).map(|(_, operations)| {
+                let names: Vec<&str> = operations.iter().map(|operation| operation.as_str()).collect();
+                format!("{} of", names.join(", "))
+            });
+            let part = part.unwrap_or_else(|| "all of".to_owned());
             let shown = tests(row);
-            writeln!(text, "| {} | all of the {label} API, see [dialects](dialects.md) | {shown}, [dialects](../tests/it/dialects.rs) |", row.id)
+            writeln!(text, "| {} | {part} the {label} API, see [dialects](dialects.md) | {shown}, [dialects](../tests/it/dialects.rs) |", row.id)
                 .unwrap();
         }
         if row.speaks.is_empty() {
@@ -426,7 +446,7 @@ fn the_tables_are_whole() {
             assert!(CALLS.iter().any(shows), "{} {operation:?}", row.id);
         }
         for dialect in row.speaks.iter().filter(|dialect| **dialect != Dialect::OpenAi) {
-            let shows = |call: &Call| matches!(call.of, Of::Dialect(of) if of == *dialect);
+            let shows = |call: &Call| matches!(call.of, Of::Dialect(of, _) if of == *dialect);
             assert!(CALLS.iter().any(shows), "{} {dialect:?}", row.id);
         }
     }

@@ -168,6 +168,64 @@ async fn the_model_and_the_project_that_pays() {
     }
 }
 
+/// Claude and Gemini in their own dialects: the model in the path, the rest of the body as it came.
+#[tokio::test]
+async fn other_dialects_at_their_publishers() {
+    let mock = Mock::start();
+    let upstream = Upstream::start(|_| Answer::json(200, "{}"));
+    let account = account(&mock).await;
+    let mut key = key(Some(json!(account.to_string())));
+    key["aliases"] = json!({"claude": "claude-x-20260101"});
+    let gateway = launch(config(&upstream.base(), &key))
+        .env("CLOUDSDK_AUTH_TOKEN_HOST", &format!("{}/token", mock.base()))
+        .start();
+    let below = "/v1/projects/acme/locations/europe-west4/publishers";
+    for (path, version, body, line, sent) in [
+        (
+            "/anthropic/v1/messages",
+            "2023-06-01",
+            r#"{"fallbacks":["vertex/y"], "model" : "vertex/claude","max_tokens":1}"#,
+            format!("{below}/anthropic/models/claude-x@20260101:rawPredict"),
+            r#"{ "anthropic_version":"vertex-2023-10-16","max_tokens":1}"#,
+        ),
+        (
+            "/anthropic/v1/messages?beta=true",
+            "2026-10-21",
+            r#"{"stream":true,"model":"vertex/claude"}"#,
+            format!("{below}/anthropic/models/claude-x@20260101:streamRawPredict"),
+            r#"{"stream":true,"anthropic_version":"2026-10-21"}"#,
+        ),
+        (
+            "/anthropic/v1/messages/count_tokens",
+            "2023-06-01",
+            r#"{"model":"vertex/claude"}"#,
+            format!("{below}/anthropic/models/count-tokens:rawPredict"),
+            r#"{"model":"claude-x-20260101"}"#,
+        ),
+        (
+            "/v1beta/models/vertex%2Fgemini-x:streamGenerateContent?alt=sse",
+            "",
+            r#"{"contents":[]}"#,
+            format!("{below}/google/models/gemini-x:streamGenerateContent?alt=sse"),
+            r#"{"contents":[]}"#,
+        ),
+    ] {
+        upstream.forget();
+        let headers =
+            [("content-type", "application/json"), ("x-api-key", "of-the-caller"), ("anthropic-version", version)];
+        let reply = send(request(Method::POST, &gateway.url(path), &headers, body)).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        let seen = upstream.only();
+        assert_eq!((seen.path.as_str(), std::str::from_utf8(&seen.body).unwrap()), (line.as_str(), sent));
+        assert!(seen.bearer().starts_with("ya29.account.") && seen.header("x-api-key").is_empty());
+    }
+    upstream.forget();
+    let headers = [("content-type", "application/json")];
+    let batches = request(Method::POST, &gateway.url("/anthropic/v1/messages/batches?provider=vertex"), &headers, "{}");
+    let reply = send(batches).await;
+    assert_eq!((reply.status.as_u16(), upstream.seen().len()), (400, 0), "{}", reply.text());
+}
+
 /// Each with the word that its problem holds.
 #[test]
 fn what_is_refused() {

@@ -96,6 +96,7 @@ impl Scanner {
     pub fn new() -> Self {
         let found = Found {
             model: None,
+            model_start: 0,
             stream: false,
             fallbacks: None,
             stream_options: None,
@@ -432,7 +433,10 @@ impl Scanner {
             Role::Model => {
                 let span = self.text_start..self.base + at + 1;
                 match decode(&self.token) {
-                    Some(name) => self.found.model = Some(Field { span, name }),
+                    Some(name) => {
+                        self.found.model = Some(Field { span, name });
+                        self.found.model_start = self.name_start;
+                    }
                     None => return self.fail(ScanFault::BadText(Member::Model), at),
                 }
                 self.value_end(at + 1);

@@ -24,6 +24,8 @@ pub use json::Scanner;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
     pub model: Option<Field>,
+    /// Where the name of that member begins.
+    pub model_start: usize,
     pub stream: bool,
     pub fallbacks: Option<Fallbacks>,
     /// Value of the first `stream_options`.
@@ -162,6 +164,21 @@ impl Found {
             }
             _ => {}
         }
+        self.with_cuts(edits)
+    }
+
+    /// The edits where the upstream wants another member in place of the model's; `member` is its text,
+    /// name and value.
+    pub fn edits_instead(&self, member: &str) -> SmallVec<[Edit; 2]> {
+        let mut edits: SmallVec<[Edit; 2]> = SmallVec::new();
+        if let Some(field) = &self.model {
+            edits
+                .push(Edit { span: self.model_start..field.span.end, with: Bytes::copy_from_slice(member.as_bytes()) });
+        }
+        self.with_cuts(edits)
+    }
+
+    fn with_cuts(&self, mut edits: SmallVec<[Edit; 2]>) -> SmallVec<[Edit; 2]> {
         if let Some(fallbacks) = &self.fallbacks {
             edits.push(Edit { span: fallbacks.cut.clone(), with: Bytes::new() });
         }

@@ -139,6 +139,7 @@ impl Naive<'_> {
         }
         let mut found = Found {
             model: None,
+            model_start: 0,
             stream: false,
             fallbacks: None,
             stream_options: None,
@@ -164,6 +165,7 @@ impl Naive<'_> {
                 "model" => {
                     let name: String = serde_json::from_slice(value).ok()?;
                     found.model = Some(Field { span: span.clone(), name });
+                    found.model_start = members[index].0.start;
                 }
                 "stream" => found.stream = serde_json::from_slice::<Option<bool>>(value).ok()?.unwrap_or(false),
                 "fallbacks" => {
@@ -339,6 +341,11 @@ proptest! {
             prop_assert_eq!(named, expected);
             prop_assert_eq!(&after, &before);
         }
+        let chunks = Chunks::from(Bytes::copy_from_slice(body.as_bytes()));
+        let out = chunks.splice(&found.edits_instead("\"in its place\":1")).flatten();
+        let mut after = raw(&serde_json::from_slice::<Tree>(&out).expect("still JSON"));
+        prop_assert_eq!(after.remove("in its place").is_some(), found.model.is_some());
+        prop_assert_eq!(&after, &before);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{Compiler, alias, model_rule, secrets};
 use crate::config::file::KeyFile;
 use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
+use crate::dialect::Dialect;
 use crate::hash::{Canon, ConfigHash};
 use crate::id::{KeyId, KeyName, ProviderName, TransportId};
 use crate::limits::{KEY_ID_CHARS_MAX, KEY_NAME_CHARS_MAX, MODEL_NAME_BYTES_MAX};
@@ -145,7 +146,8 @@ pub(super) fn one(
     let aliases = alias::of(cx, file, &rule, &pointer);
     dates(cx, file, &pointer);
     let only_model = provider_config(cx, host, file, &pointer);
-    if file.use_anthropic_endpoints == Some(true) {
+    // Claude is always reached by the endpoint of its own, where there is one.
+    if file.use_anthropic_endpoints == Some(true) && !host.row.is_some_and(|row| row.speaks(Dialect::Anthropic)) {
         cx.not_yet(pointer_to(&pointer, "use_anthropic_endpoints"), "`use_anthropic_endpoints`");
     }
     let value = value(cx, host, file.value.as_ref(), &pointer);
