@@ -38,7 +38,7 @@ test: tools ## everything: unit, integration, documentation and SDK tests
 # The clients of the SDK tests. A missing interpreter is not an error here: the test that needs it
 # says so, and fails when KEYWAY_REQUIRE_ALL=1.
 .PHONY: tools
-tools: $(CACHE)/venv/.installed $(CACHE)/contract/.installed $(CACHE)/node/.installed $(CACHE)/strace/.installed ## install the official SDKs, schemathesis and strace into ./.cache
+tools: $(CACHE)/venv/.installed $(CACHE)/contract/.installed $(CACHE)/node/.installed $(CACHE)/strace/.installed $(CACHE)/redis/.installed ## install the official SDKs, schemathesis, strace and redis into ./.cache
 
 # Two installations: what the one needs is not what the other is pinned to.
 $(CACHE)/venv/.installed: tests/sdk/python/requirements.txt
@@ -67,6 +67,16 @@ $(CACHE)/strace/.installed:
 	elif command -v apt-get >/dev/null && cd '$(@D)' && apt-get download -qq strace libunwind8; then \
 	  for package in *.deb; do dpkg-deb -x "$$package" .; done; rm -f *.deb; \
 	else echo 'not installed: strace'; exit 0; fi; \
+	touch '$@'
+
+# For limits that several gateways share: a Redis of our own, never one that runs here already.
+$(CACHE)/redis/.installed:
+	@rm -rf '$(@D)'; mkdir -p '$(@D)'
+	@if command -v redis-server >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && cd '$(@D)' \
+	  && apt-get download -qq redis-server redis-tools libjemalloc2 liblzf1 libatomic1 liblua5.1-0 lua-bitop lua-cjson; then \
+	  for package in *.deb; do dpkg-deb -x "$$package" .; done; rm -f *.deb; \
+	else echo 'not installed: redis'; exit 0; fi; \
 	touch '$@'
 
 # --- Gates ---------------------------------------------------------------------------------------

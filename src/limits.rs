@@ -415,6 +415,14 @@ pub const STATE_FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const STATE_JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Of SQLite's page cache, on one thread of the process.
 pub const STATE_CACHE_KIB_MAX: u64 = 1024;
+/// A Redis that does not answer within this is out of reach.
+pub const REDIS_DEADLINE: Duration = Duration::from_millis(500);
+/// Limits are shared as long as Redis was heard of within this.
+pub const REDIS_REACH_LOST: Duration = Duration::from_secs(2);
+/// What Redis says in a line, in a text, in a list.
+pub const REDIS_LINE_BYTES_MAX: u64 = 64 * 1024;
+pub const REDIS_TEXT_BYTES_MAX: usize = 1024 * 1024;
+pub const REDIS_LIST_MAX: usize = 100_000;
 /// How often what was spent goes into the file; a kill loses no more than this.
 pub const SPEND_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// What projects have spent is waited for so long before the first request is served.

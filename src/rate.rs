@@ -128,10 +128,16 @@ impl RateCell {
         Counts::unpack(self.here.load(Ordering::Relaxed)).at((now_ms / MINUTE_MS) & MINUTE_MASK)
     }
 
-    /// What was admitted by the others.
-    pub fn heard(&self, counts: Counts) {
-        let minute = counts.minute & MINUTE_MASK;
-        self.elsewhere.store(Counts { minute, ..counts }.pack(), Ordering::Relaxed);
+    /// What the others say that they have admitted, each by its own clock.
+    pub fn heard(&self, others: impl Iterator<Item = Counts>, now_ms: u64) {
+        let minute = (now_ms / MINUTE_MS) & MINUTE_MASK;
+        let seen = others.map(|counts| Counts { minute: counts.minute & MINUTE_MASK, ..counts }.at(minute));
+        let sum = seen.fold(Counts { minute, ..Counts::default() }, |sum, counts| Counts {
+            minute,
+            before: sum.before.saturating_add(counts.before),
+            now: sum.now.saturating_add(counts.now),
+        });
+        self.elsewhere.store(sum.pack(), Ordering::Relaxed);
     }
 }
 
@@ -178,7 +184,7 @@ mod tests {
         for _ in 0..4 {
             a.take(5, START).unwrap();
         }
-        b.heard(a.here(START));
+        b.heard([a.here(START), Counts::default()].into_iter(), START);
         assert_eq!(b.take(5, START).unwrap().remaining, 0);
         assert!(b.take(5, START).is_err());
     }

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Admin;
 use crate::hash::ConfigHash;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{RedisAddress, Snapshot};
 use crate::state::Standing;
 use crate::store::{Failure, ReloadOutcome, ReloadResult, Status};
 
@@ -34,7 +34,7 @@ pub fn status(admin: &Admin, snapshot: &Snapshot) -> Value {
         "watch_mode": status.watch_mode.as_str(),
         "write_mode": status.write_mode.as_str(),
         "restart_pending": restart_pending(admin, snapshot, &status),
-        "state": state(&admin.state.standing()),
+        "state": state(admin),
         "in_flight": status.in_flight().into_iter().map(|(number, requests)| json!({
             "generation": number,
             "requests": requests,
@@ -54,15 +54,20 @@ fn restart_pending(admin: &Admin, snapshot: &Snapshot, status: &Status) -> Vec<S
     if snapshot.state_dir != admin.state.dir() {
         pending.push("/state/dir".to_owned());
     }
+    let asked = snapshot.redis.as_ref().map(|found| found.as_ref().map_or_else(|_| String::new(), RedisAddress::shown));
+    if asked.as_deref() != admin.state.redis().map(|(address, _)| address) {
+        pending.push("/state/redis".to_owned());
+    }
     pending
 }
 
 /// Where lasting state is kept, and why not where it should be.
-fn state(standing: &Standing) -> Value {
-    match standing {
-        Standing::Opening => json!({"kept_in": "opening"}),
-        Standing::File { path } => json!({"kept_in": "file", "path": path}),
-        Standing::Memory { path, why } => json!({"kept_in": "memory", "path": path, "why": why}),
+fn state(admin: &Admin) -> Value {
+    let redis = admin.state.redis().map(|(address, in_reach)| json!({"address": address, "in_reach": in_reach}));
+    match admin.state.standing() {
+        Standing::Opening => json!({"kept_in": "opening", "redis": redis}),
+        Standing::File { path } => json!({"kept_in": "file", "path": path, "redis": redis}),
+        Standing::Memory { path, why } => json!({"kept_in": "memory", "path": path, "why": why, "redis": redis}),
     }
 }
 
@@ -75,7 +80,7 @@ pub fn verbose(admin: &Admin) -> Value {
         "drift": status.drift,
         "last_error": status.last_error.as_ref().map(failure),
         "watch_mode": status.watch_mode.as_str(),
-        "state": state(&admin.state.standing()),
+        "state": state(admin),
     })
 }
 

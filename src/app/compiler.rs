@@ -37,6 +37,7 @@ pub fn books(snapshot: &Snapshot) -> Vec<Watched> {
         project: project.id.clone(),
         spend: Arc::clone(&project.spend),
         budgets: project.budgets.clone(),
+        rates: project.keys.iter().map(|key| (key.name.clone(), Arc::clone(&key.rate))).collect(),
     };
     projects.map(watched).collect()
 }

@@ -34,7 +34,8 @@ use crate::mock::{InMemory, Mock, Recording};
 use crate::permit::{Bound, Room};
 use crate::proxy::{ModelLists, ModelsListed, Proxy};
 use crate::server::{self, Drain, ListenerCommand, ServerRuntime};
-use crate::state::{Place, State, StateThread};
+use crate::snapshot::{RedisAddress, Snapshot};
+use crate::state::{Place, Redis, RedisTarget, State, StateThread};
 use crate::store::{Command, StartError, Store, Writer, WriterOptions, make_state_dir};
 use crate::telemetry::{Log, LogHandle, LogOptions, Meters, Recorder};
 use crate::ticks::Ticks;
@@ -202,6 +203,18 @@ impl Shared {
     }
 }
 
+/// Where limits and budgets are shared.
+fn redis(snapshot: &Snapshot) -> Option<Redis> {
+    let target = |at: &RedisAddress| RedisTarget {
+        host: at.host.clone(),
+        port: at.port,
+        database: at.database,
+        user: at.user.clone(),
+        password: at.password.clone(),
+    };
+    snapshot.redis.as_ref().map(|found| Redis(found.as_ref().ok().map(target)))
+}
+
 /// Opens beside everything else that has to be done at the start.
 fn state(store: &Arc<Store>, runtime: &tokio::runtime::Runtime) -> Result<(State, StateThread), Failure> {
     let snapshot = store.snapshot();
@@ -209,7 +222,7 @@ fn state(store: &Arc<Store>, runtime: &tokio::runtime::Runtime) -> Result<(State
     let made = dir.clone();
     let run = random().and_then(|random| random.first_chunk().copied());
     let run = run.ok_or_else(|| Failure::Machine("no random numbers".to_owned()))?;
-    let place = Place { dir, prepare: Box::new(move || make_state_dir(&made)), run };
+    let place = Place { dir, prepare: Box::new(move || make_state_dir(&made)), run, redis: redis(&snapshot) };
     let (state, thread) = State::start(place).map_err(|error| Failure::Machine(format!("no state thread: {error}")))?;
     let books = books(&snapshot);
     if books.iter().any(|book| !book.budgets.is_empty()) {

@@ -196,6 +196,7 @@ pub fn listing(providers: Vec<Provider>, listed: &Listed) -> Snapshot {
         routes: HashMap::new(),
         projects: None,
         prices: Prices::default(),
+        redis: None,
         management: Management::default(),
         server,
         access_log: false,

@@ -56,6 +56,8 @@ pub struct Snapshot {
     /// `None`: no `projects` member, hence an open data plane on loopback.
     pub projects: Option<Vec<Project>>,
     pub prices: Prices,
+    /// Where limits and budgets are shared; or why that is not known.
+    pub redis: Option<Result<RedisAddress, Unready>>,
     pub management: Management,
     pub server: ServerSettings,
     pub access_log: bool,
@@ -320,6 +322,23 @@ impl Project {
     /// Some budget is one of dollars.
     pub fn counts_usd(&self) -> bool {
         self.budgets.iter().any(|budget| budget.reach.unit == Unit::NanoUsd)
+    }
+}
+
+/// `state.redis.url`, taken apart.
+#[derive(Clone, Debug)]
+pub struct RedisAddress {
+    pub host: Box<str>,
+    pub port: u16,
+    pub database: u16,
+    pub user: Option<Box<str>>,
+    pub password: Option<Secret>,
+}
+
+impl RedisAddress {
+    /// For people: no user and no password.
+    pub fn shown(&self) -> String {
+        format!("{}:{}/{}", self.host, self.port, self.database)
     }
 }
 

@@ -9,8 +9,10 @@ mod audit;
 mod file;
 mod ids;
 mod replay;
+mod resp;
 mod schema;
 mod seen;
+mod shared;
 mod spend;
 mod thread;
 
@@ -20,12 +22,14 @@ mod tests;
 pub use audit::{Entry, Outcome, Recorded, read_log};
 pub use ids::Owner;
 pub use replay::{Begun, Digest, Kept};
+pub use resp::RedisTarget;
 pub use seen::Sight;
 pub use spend::Watched;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,7 +50,12 @@ pub struct Place {
     pub prepare: Box<dyn Fn() -> io::Result<()> + Send>,
     /// Tells this process from others that use the same file, before and at the same time.
     pub run: [u8; 16],
+    /// Where limits and budgets are shared with other gateways.
+    pub redis: Option<Redis>,
 }
+
+/// A Redis that the config names; its place may not be known, which is as if it were out of reach.
+pub struct Redis(pub Option<RedisTarget>);
 
 /// How the state is kept at the moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,12 +90,22 @@ pub struct State {
     queue: SyncSender<Order>,
     standing: Arc<Mutex<Standing>>,
     dir: Arc<Path>,
+    sharing: Option<Sharing>,
+}
+
+/// The way to the thread that shares limits and budgets.
+#[derive(Clone)]
+struct Sharing {
+    words: SyncSender<shared::Word>,
+    address: Arc<str>,
+    in_reach: Arc<AtomicBool>,
 }
 
 /// The thread, for whoever ends the process.
 pub struct StateThread {
     queue: SyncSender<Order>,
     thread: JoinHandle<()>,
+    sharing: Option<(SyncSender<shared::Word>, JoinHandle<()>)>,
 }
 
 /// What the thread is asked to do.
@@ -106,7 +125,8 @@ enum Order {
 
 impl State {
     /// Starts the thread, which opens the file while others go on.
-    pub fn start(place: Place) -> io::Result<(Self, StateThread)> {
+    pub fn start(mut place: Place) -> io::Result<(Self, StateThread)> {
+        let (redis, run) = (place.redis.take(), place.run);
         let (queue, orders) = sync_channel(STATE_QUEUE_MAX);
         let standing = Arc::new(Mutex::new(Standing::Opening));
         let told = Arc::clone(&standing);
@@ -114,7 +134,17 @@ impl State {
         let thread = std::thread::Builder::new().name("state".to_owned()).spawn(move || {
             thread::run(&place, &orders, &|now| *told.lock().unwrap_or_else(PoisonError::into_inner) = now);
         })?;
-        Ok((Self { queue: queue.clone(), standing, dir }, StateThread { queue, thread }))
+        let (sharing, second) = match redis.map(|redis| share(redis, run)).transpose()? {
+            Some((sharing, thread)) => (Some(sharing.clone()), Some((sharing.words, thread))),
+            None => (None, None),
+        };
+        let state = Self { queue: queue.clone(), standing, dir, sharing };
+        Ok((state, StateThread { queue, thread, sharing: second }))
+    }
+
+    /// Address of the Redis that this process started with, and whether it is in reach.
+    pub fn redis(&self) -> Option<(&str, bool)> {
+        self.sharing.as_ref().map(|it| (&*it.address, it.in_reach.load(Ordering::Relaxed)))
     }
 
     /// `state.dir` of the generation that this process started with.
@@ -180,12 +210,22 @@ impl State {
 
     /// These are the projects whose books are kept from now on.
     pub fn watch(&self, projects: Vec<Watched>) -> Result<(), Unavailable> {
-        self.send(Order::Watch { projects, reply: None })
+        self.tell_books(projects, None)
+    }
+
+    /// With a Redis the books are kept there, else in the file.
+    fn tell_books(&self, projects: Vec<Watched>, reply: Option<oneshot::Sender<()>>) -> Result<(), Unavailable> {
+        match &self.sharing {
+            Some(sharing) => sharing.words.try_send(shared::Word::Watch { projects, reply }).map_err(|_| Unavailable),
+            None => self.send(Order::Watch { projects, reply }),
+        }
     }
 
     /// The same, and waits until it is known what they have spent.
     pub async fn watched(&self, projects: Vec<Watched>) -> Result<(), Unavailable> {
-        self.ask(|reply| Order::Watch { projects, reply: Some(reply) }).await
+        let (reply, answer) = oneshot::channel();
+        self.tell_books(projects, Some(reply))?;
+        answer.await.map_err(|_| Unavailable)
     }
 
     fn send(&self, order: Order) -> Result<(), Unavailable> {
@@ -202,12 +242,28 @@ impl State {
 impl StateThread {
     /// Waits until all that was sent is done and the file is closed.
     pub fn close(self) {
+        if let Some((words, thread)) = self.sharing {
+            let _ = words.send(shared::Word::Stop);
+            let _ = thread.join();
+        }
         // A full queue is emptied soon; a thread that is gone needs no word.
         if let Err(TrySendError::Full(order)) = self.queue.try_send(Order::Stop) {
             let _ = self.queue.send(order);
         }
         let _ = self.thread.join();
     }
+}
+
+/// Starts the thread that shares limits and budgets.
+fn share(redis: Redis, run: [u8; 16]) -> io::Result<(Sharing, JoinHandle<()>)> {
+    let (words, inbox) = sync_channel(STATE_QUEUE_MAX);
+    let in_reach = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&in_reach);
+    let address = redis.0.as_ref().map(RedisTarget::address).unwrap_or_default().into();
+    let thread = std::thread::Builder::new().name("state-redis".to_owned()).spawn(move || {
+        shared::run(redis.0.as_ref(), &run, &inbox, &|is_so| told.store(is_so, Ordering::Relaxed));
+    })?;
+    Ok((Sharing { words, address, in_reach }, thread))
 }
 
 /// Whole seconds since 1970.

@@ -2,7 +2,7 @@
 //!
 //! Each process writes rows of its own, as sums and not as additions: a row that is written twice, or
 //! by a process that did not hear that it was written, says the same. What others have written to the
-//! same file counts too.
+//! same ledger counts too. A ledger is the file, or the Redis of several gateways.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::seconds;
 use crate::budget::{Budget, HOURS_KEPT, SpendCell, Spent};
 use crate::id::ProjectId;
+use crate::rate::RateCell;
 
 const HOUR: u64 = 3600;
 
@@ -22,13 +23,34 @@ pub struct Watched {
     pub project: ProjectId,
     pub spend: Arc<SpendCell>,
     pub budgets: Vec<Budget>,
+    /// Its keys by name, and what was admitted of each.
+    pub rates: Vec<(Box<str>, Arc<RateCell>)>,
+}
+
+/// What a project has spent in an hour.
+pub(super) type Row = (ProjectId, u64, Spent);
+
+/// What others have written, of all hours from one on.
+pub(super) struct Heard {
+    pub from_hour: u64,
+    pub rows: Vec<Row>,
+}
+
+/// Where rows are written for longer than a process lives.
+pub(super) trait Ledger {
+    /// All of them or an error; the same row may come again.
+    fn write(&mut self, rows: &[Row]) -> Result<(), String>;
+
+    /// What others have written of these projects; `None` where there is nothing new. `anew`: nothing
+    /// is known of it.
+    fn others(&mut self, projects: &[ProjectId], hour: u64, anew: bool) -> Result<Option<Heard>, String>;
 }
 
 #[derive(Default)]
 pub(super) struct Books {
     books: HashMap<ProjectId, Book>,
-    /// SQLite's count of what others have written, as it was when they were last read.
-    version: Option<i64>,
+    /// What others wrote has been read.
+    has_heard: bool,
     /// For which the budgets were balanced.
     hour: u64,
 }
@@ -50,7 +72,7 @@ impl Books {
         for watched in projects {
             let book = self.books.entry(watched.project.clone()).or_insert_with(|| {
                 // What others wrote of it has not been read.
-                self.version = None;
+                self.has_heard = false;
                 Book::of(watched.clone())
             });
             book.watched = watched;
@@ -62,24 +84,17 @@ impl Books {
         self.books.is_empty()
     }
 
-    /// The file is another one than before: nothing is known to be in it.
+    /// The ledger is another one than before: nothing is known to be in it.
     pub fn reopened(&mut self) {
-        self.version = None;
+        self.has_heard = false;
         for book in self.books.values_mut() {
             book.unwritten = book.ours.keys().copied().collect();
         }
     }
 
     /// Takes what is new into the books, writes it, and says what counts now. An error says that it is
-    /// not in the file yet; it counts all the same, and is written the next time. In memory nobody else
-    /// writes, and what was known of others stays known.
-    pub fn sweep(
-        &mut self,
-        connection: &mut Connection,
-        in_memory: bool,
-        run: &[u8; 16],
-        now: SystemTime,
-    ) -> rusqlite::Result<()> {
+    /// not in the ledger yet; it counts all the same, and is written the next time.
+    pub fn sweep(&mut self, ledger: &mut impl Ledger, now: SystemTime) -> Result<(), String> {
         let now = u64::try_from(seconds(now)).unwrap_or_default();
         let hour = now / HOUR;
         let mut taken = Vec::new();
@@ -93,8 +108,7 @@ impl Books {
                 taken.push((Arc::clone(&book.watched.spend), spent));
             }
         }
-        let written = self.write(connection, run);
-        let written = if in_memory { written } else { written.and_then(|()| self.read_others(connection, run, hour)) };
+        let written = self.write(ledger).and_then(|()| self.hear(ledger, hour));
         let is_new_hour = std::mem::replace(&mut self.hour, hour) != hour;
         for book in self.books.values_mut().filter(|book| book.changed || is_new_hour) {
             book.changed = false;
@@ -107,56 +121,92 @@ impl Books {
         written
     }
 
-    fn write(&mut self, connection: &mut Connection, run: &[u8; 16]) -> rusqlite::Result<()> {
-        if self.books.values().all(|book| book.unwritten.is_empty()) {
+    fn write(&mut self, ledger: &mut impl Ledger) -> Result<(), String> {
+        let of = |(id, book): (&ProjectId, &Book)| -> Vec<Row> {
+            let spent = |hour| book.ours.get(hour).copied().unwrap_or_default();
+            book.unwritten.iter().map(|hour| (id.clone(), *hour, spent(hour))).collect()
+        };
+        let rows: Vec<Row> = self.books.iter().flat_map(of).collect();
+        if rows.is_empty() {
             return Ok(());
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut insert = transaction.prepare(
-                "INSERT OR REPLACE INTO spend (project, hour, run, nano_usd, tokens) VALUES (?, ?, ?, ?, ?)",
-            )?;
-            for (id, book) in &self.books {
-                for hour in &book.unwritten {
-                    let spent = book.ours.get(hour).copied().unwrap_or_default();
-                    let [hour, nano_usd, tokens] = [*hour, spent.nano_usd, spent.tokens].map(signed);
-                    insert.execute(params![id.as_str(), hour, run, nano_usd, tokens])?;
-                }
-            }
-        }
-        transaction.commit()?;
+        ledger.write(&rows)?;
         for book in self.books.values_mut() {
             book.unwritten.clear();
         }
         Ok(())
     }
 
-    /// Reads what others have written, where they have.
-    fn read_others(&mut self, connection: &Connection, run: &[u8; 16], hour: u64) -> rusqlite::Result<()> {
+    fn hear(&mut self, ledger: &mut impl Ledger, hour: u64) -> Result<(), String> {
         if self.books.is_empty() {
             return Ok(());
         }
-        let version = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
-        if self.version == Some(version) {
-            return Ok(());
-        }
-        let mut query = connection.prepare(
-            "SELECT project, hour, sum(nano_usd), sum(tokens) FROM spend WHERE run != ? AND hour >= ? GROUP BY project, hour",
-        )?;
-        let mut rows = query.query(params![run, signed(hour.saturating_sub(HOURS_KEPT))])?;
+        let projects: Vec<ProjectId> = self.books.keys().cloned().collect();
+        let heard = ledger.others(&projects, hour, !self.has_heard)?;
+        self.has_heard = true;
+        let Some(Heard { from_hour, rows }) = heard else { return Ok(()) };
         for book in self.books.values_mut() {
-            book.others.clear();
+            book.others.retain(|hour, _| *hour < from_hour);
             book.changed = true;
         }
-        while let Some(row) = rows.next()? {
-            let project: String = row.get(0)?;
+        for (project, hour, spent) in rows {
             if let Some(book) = self.books.get_mut(project.as_str()) {
-                let [hour, nano_usd, tokens] = [row.get(1)?, row.get(2)?, row.get(3)?].map(unsigned);
-                book.others.insert(hour, Spent { nano_usd, tokens });
+                book.others.insert(hour, spent);
             }
         }
-        self.version = Some(version);
         Ok(())
+    }
+}
+
+/// The state's file as a ledger; in memory nobody else writes, and what was known of others stays known.
+pub(super) struct FileLedger<'a> {
+    pub connection: &'a mut Connection,
+    pub in_memory: bool,
+    pub run: &'a [u8; 16],
+    /// SQLite's count of what others have written, as it was when they were last read.
+    pub version: &'a mut Option<i64>,
+}
+
+impl Ledger for FileLedger<'_> {
+    fn write(&mut self, rows: &[Row]) -> Result<(), String> {
+        let mut write = || {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            {
+                let mut insert = transaction.prepare(
+                    "INSERT OR REPLACE INTO spend (project, hour, run, nano_usd, tokens) VALUES (?, ?, ?, ?, ?)",
+                )?;
+                for (id, hour, spent) in rows {
+                    let [hour, nano_usd, tokens] = [*hour, spent.nano_usd, spent.tokens].map(signed);
+                    insert.execute(params![id.as_str(), hour, self.run, nano_usd, tokens])?;
+                }
+            }
+            transaction.commit()
+        };
+        write().map_err(|error: rusqlite::Error| error.to_string())
+    }
+
+    fn others(&mut self, _: &[ProjectId], hour: u64, anew: bool) -> Result<Option<Heard>, String> {
+        if self.in_memory {
+            return Ok(None);
+        }
+        let from_hour = hour.saturating_sub(HOURS_KEPT);
+        let mut read = || {
+            let version = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+            if !anew && *self.version == Some(version) {
+                return Ok(None);
+            }
+            let mut query = self.connection.prepare(
+                "SELECT project, hour, sum(nano_usd), sum(tokens) FROM spend WHERE run != ? AND hour >= ? GROUP BY project, hour",
+            )?;
+            let rows = query.query_map(params![self.run, signed(from_hour)], |row| {
+                let [hour, nano_usd, tokens] = [row.get(1)?, row.get(2)?, row.get(3)?].map(unsigned);
+                Ok((ProjectId::new(row.get::<_, String>(0)?), hour, Spent { nano_usd, tokens }))
+            })?;
+            let rows = rows.collect::<Result<_, _>>()?;
+            *self.version = Some(version);
+            Ok(Some(Heard { from_hour, rows }))
+        };
+        read().map_err(|error: rusqlite::Error| error.to_string())
     }
 }
 
@@ -212,11 +262,23 @@ mod tests {
     fn watched(limit: u64) -> Watched {
         let reach = Reach { unit: Unit::Tokens, period: Period::Day, window: Window::Calendar };
         let budget = Budget { id: "b".into(), reach, limit, cell: Arc::default() };
-        Watched { project: ProjectId::new("app"), spend: Arc::default(), budgets: vec![budget] }
+        Watched { project: ProjectId::new("app"), spend: Arc::default(), budgets: vec![budget], rates: vec![] }
     }
 
     fn tokens(tokens: u64) -> Spent {
         Spent { nano_usd: tokens * 7, tokens }
+    }
+
+    fn sweep(
+        books: &mut Books,
+        connection: &mut Connection,
+        in_memory: bool,
+        run: [u8; 16],
+        now: SystemTime,
+    ) -> Result<(), String> {
+        // As for one that was opened just now: others are read each time.
+        let ledger = &mut FileLedger { connection, in_memory, run: &run, version: &mut None };
+        books.sweep(ledger, now)
     }
 
     fn at(hours: u64) -> SystemTime {
@@ -238,31 +300,31 @@ mod tests {
         ours.watch(vec![a.clone()]);
         theirs.watch(vec![b.clone()]);
         a.spend.add(tokens(30));
-        ours.sweep(&mut here, false, &[1; 16], at(0)).unwrap();
+        sweep(&mut ours, &mut here, false, [1; 16], at(0)).unwrap();
         assert_eq!((a.budgets[0].settled(), a.spend.unsettled()), (30, Spent::default()));
         b.spend.add(tokens(50));
-        theirs.sweep(&mut there, false, &[2; 16], at(0)).unwrap();
+        sweep(&mut theirs, &mut there, false, [2; 16], at(0)).unwrap();
         assert_eq!(b.budgets[0].settled(), 80);
         ours.reopened();
-        ours.sweep(&mut here, false, &[1; 16], at(0)).unwrap();
-        ours.sweep(&mut here, false, &[1; 16], at(1)).unwrap();
+        sweep(&mut ours, &mut here, false, [1; 16], at(0)).unwrap();
+        sweep(&mut ours, &mut here, false, [1; 16], at(1)).unwrap();
         assert_eq!(a.budgets[0].settled(), 80);
         a.spend.add(tokens(20));
         assert_eq!(a.budgets[0].used_up(a.spend.unsettled()), Some((100 + 1) * 24 * 3600));
-        ours.sweep(&mut here, false, &[1; 16], at(1)).unwrap();
+        sweep(&mut ours, &mut here, false, [1; 16], at(1)).unwrap();
 
         // A third one, after a kill of both, and the next day.
         let (mut later, c) = (Books::default(), watched(100));
         later.watch(vec![c.clone()]);
-        later.sweep(&mut open(), false, &[3; 16], at(2)).unwrap();
+        sweep(&mut later, &mut open(), false, [3; 16], at(2)).unwrap();
         assert_eq!(c.budgets[0].settled(), 100);
-        later.sweep(&mut open(), false, &[3; 16], at(24)).unwrap();
+        sweep(&mut later, &mut open(), false, [3; 16], at(24)).unwrap();
         assert_eq!((c.budgets[0].settled(), c.budgets[0].used_up(Spent::default())), (0, None));
         // Another limit over the same spend knows it at once.
         let mut d = watched(1_000);
         d.spend = Arc::clone(&c.spend);
         later.watch(vec![d.clone()]);
-        later.sweep(&mut open(), false, &[3; 16], at(3)).unwrap();
+        sweep(&mut later, &mut open(), false, [3; 16], at(3)).unwrap();
         assert_eq!(d.budgets[0].settled(), 100);
     }
 
@@ -272,11 +334,11 @@ mod tests {
         let (mut books, app) = (Books::default(), watched(100));
         books.watch(vec![app.clone()]);
         app.spend.add(tokens(10));
-        assert!(books.sweep(&mut broken, false, &[1; 16], at(0)).is_err());
+        assert!(sweep(&mut books, &mut broken, false, [1; 16], at(0)).is_err());
         assert_eq!(app.budgets[0].settled(), 10);
         app.spend.add(tokens(5));
         let mut good = file::in_memory(0).unwrap();
-        books.sweep(&mut good, true, &[1; 16], at(0)).unwrap();
+        sweep(&mut books, &mut good, true, [1; 16], at(0)).unwrap();
         let sum: i64 = good.query_row("SELECT sum(tokens) FROM spend", [], |row| row.get(0)).unwrap();
         assert_eq!((app.budgets[0].settled(), sum), (15, 15));
         trim(&good, at(40 * 24)).unwrap();
@@ -292,7 +354,7 @@ mod tests {
         app.spend.add(tokens(10));
         books.watch(vec![]);
         assert!(!books.is_empty());
-        books.sweep(&mut file, true, &[1; 16], at(0)).unwrap();
+        sweep(&mut books, &mut file, true, [1; 16], at(0)).unwrap();
         books.watch(vec![]);
         assert!(books.is_empty());
     }

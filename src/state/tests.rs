@@ -10,7 +10,12 @@ use crate::id::{ProjectId, ProviderName};
 
 fn place(dir: &Path, run: u8) -> Place {
     let made = dir.to_owned();
-    Place { dir: dir.to_owned(), prepare: Box::new(move || std::fs::create_dir_all(&made)), run: [run; 16] }
+    Place {
+        dir: dir.to_owned(),
+        prepare: Box::new(move || std::fs::create_dir_all(&made)),
+        run: [run; 16],
+        redis: None,
+    }
 }
 
 fn at(second: u64) -> SystemTime {

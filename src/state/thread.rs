@@ -11,7 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::replay::Begun;
 use super::seen::Sight;
-use super::spend::{self, Books};
+use super::spend::{self, Books, FileLedger};
 use super::{FILE_NAME, Order, Owner, Place, Standing, audit, file, ids, replay, seen};
 use crate::id::KeyId;
 use crate::limits::{
@@ -62,6 +62,8 @@ struct Tables<'a> {
     /// Of the audit log.
     last_number: u64,
     books: Books,
+    /// SQLite's count of what others have written.
+    version: Option<i64>,
     reopen_at: Instant,
     trim_at: Instant,
     sweep_at: Instant,
@@ -82,6 +84,7 @@ impl<'a> Tables<'a> {
             in_memory: why.is_some(),
             last_number: 0,
             books: Books::default(),
+            version: None,
             reopen_at: now + STATE_REOPEN_INTERVAL,
             trim_at: now,
             sweep_at: now,
@@ -141,13 +144,18 @@ impl<'a> Tables<'a> {
         if self.books.is_empty() {
             return;
         }
-        let swept = self.books.sweep(&mut self.connection, self.in_memory, &self.place.run, SystemTime::now());
-        if let Err(error) = swept
-            && self.move_into_memory(error.to_string())
+        if let Err(why) = self.book()
+            && self.move_into_memory(why)
         {
             // It counts already; here it is kept for the file.
-            let _ = self.books.sweep(&mut self.connection, self.in_memory, &self.place.run, SystemTime::now());
+            let _ = self.book();
         }
+    }
+
+    fn book(&mut self) -> Result<(), String> {
+        let Self { connection, in_memory, version, .. } = self;
+        let ledger = &mut FileLedger { connection, in_memory: *in_memory, run: &self.place.run, version };
+        self.books.sweep(ledger, SystemTime::now())
     }
 
     /// The file fails. Returns whether memory has taken its place.

@@ -46,6 +46,7 @@ mod projects;
 mod readme;
 mod relay;
 mod reload;
+mod replicas;
 mod round_trip;
 mod sdk;
 mod seal;

@@ -81,7 +81,7 @@ fn documents() -> Vec<String> {
             "\"management\": {\"allowed_origins\": [\"127.0.0.1:1\"], \"references\": {\"env\": [\"env.A\"]}}",
             "\"prices\": {\"m\": {\"input_usd_per_mtok\": -1}}",
             "\"state\": {\"dir\": \"..\"}",
-            "\"state\": {\"redis\": {\"url\": \"redis://a\"}}",
+            "\"state\": {\"redis\": {\"url\": \"rediss://a\"}}",
             "\"observability\": {\"log_level\": \"loud\", \"otlp_endpoint\": \"http://a\"}",
         ]
         .map(with),

@@ -99,7 +99,7 @@ record! {
     /// A Redis server.
     #[derive(Clone, Debug, Default, PartialEq)]
     pub struct RedisFile {
-        /// redis:// or rediss:// URL.
+        /// `redis://[[user]:password@]host[:port][/database]`, mostly `env.NAME`.
         pub url: Option<SecretRef>,
     }
 }

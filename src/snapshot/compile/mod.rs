@@ -16,6 +16,7 @@ mod price;
 mod project;
 mod provider;
 mod proxy;
+mod redis;
 mod references;
 mod requests;
 mod route;
@@ -95,6 +96,7 @@ pub fn compile(
     let routes = route::all(&mut cx, file.routes.as_deref().unwrap_or_default(), &drafts);
     let mut management = access::management(&mut cx, file.management.as_ref(), &state_dir);
     let prices = price::all(&mut cx, file.prices.as_deref().unwrap_or_default(), &drafts);
+    let redis = redis::of(&mut cx, file.state.as_ref());
     let mut projects =
         file.projects.as_ref().map(|projects| project::all(&mut cx, projects, &drafts, file.routes.as_deref()));
     server::exposure(&mut cx, file.server.as_ref(), &server, &management, projects.is_some());
@@ -122,6 +124,7 @@ pub fn compile(
         index,
         projects,
         prices,
+        redis,
         management,
         server,
         access_log: file.observability.as_ref().and_then(|o| o.access_log).unwrap_or(true),

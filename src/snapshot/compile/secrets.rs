@@ -11,7 +11,7 @@ use http::HeaderValue;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Compiler;
+use super::{Compiler, redis};
 use crate::config::{Code, Problem, SecretRef};
 use crate::hash::{Fingerprint, FingerprintKey, token_digest};
 use crate::limits::{SEALING_KEY_CHARS_MIN, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
@@ -19,7 +19,7 @@ use crate::provider::credential::{Aws, AwsSource, Entra, EntraApp, Google, Sourc
 use crate::provider::{BaseUrl, ProxyUrl};
 use crate::secret::Secret;
 use crate::snapshot::resolve::{Resolve, Unresolved};
-use crate::snapshot::{ProxyKind, ProxyServer, Reach, SealingKey, Unready};
+use crate::snapshot::{ProxyKind, ProxyServer, Reach, RedisAddress, SealingKey, Unready};
 use crate::token::is_torn;
 
 /// The references of one compile.
@@ -176,6 +176,12 @@ impl Compiler<'_> {
         let secret = self.look(reference, pointer)?;
         BaseUrl::parse(secret.expose(), version_prefix)
             .map_err(|what| self.unusable(reference, pointer, format!("the URL {what}")))
+    }
+
+    /// Where a Redis is, and how to be let in.
+    pub(super) fn redis_address(&mut self, reference: &SecretRef, pointer: &str) -> Result<RedisAddress, Unready> {
+        let secret = self.look(reference, pointer)?;
+        redis::parse(secret.expose()).map_err(|what| self.unusable(reference, pointer, format!("the URL {what}")))
     }
 
     /// Digest of a token that a caller will have to show.

@@ -5,7 +5,7 @@
 
 use super::Compiler;
 use crate::config::ConfigFile;
-use crate::config::file::{NetworkFile, ProviderFile, StateFile};
+use crate::config::file::{NetworkFile, ProviderFile};
 use crate::config::problem::pointer_to;
 
 pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
@@ -15,9 +15,6 @@ pub(super) fn check(cx: &mut Compiler<'_>, file: &ConfigFile) {
         if let Some(network) = &provider.network_config {
             network_members(cx, network, &pointer_to(&pointer, "network_config"));
         }
-    }
-    if let Some(StateFile { redis: Some(_), .. }) = &file.state {
-        cx.not_yet("/state/redis", "`state.redis`");
     }
     if file.observability.as_ref().is_some_and(|it| it.otlp_endpoint.is_some()) {
         cx.not_yet("/observability/otlp_endpoint", "`otlp_endpoint`");

@@ -126,6 +126,7 @@ fn snapshot(number: u64, hash: crate::hash::ConfigHash, value: u64, port: u64, r
         index: Index::default(),
         projects: None,
         prices: crate::snapshot::Prices::default(),
+        redis: None,
         management: Management::default(),
         server: ServerSettings {
             listen: Vec::new(),

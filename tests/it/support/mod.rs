@@ -12,6 +12,7 @@ pub mod keys;
 pub mod needs;
 mod process;
 pub mod proxies;
+pub mod redis;
 pub mod source;
 pub mod strace;
 pub mod suite;

@@ -344,7 +344,9 @@ fn not_there_yet() {
         ),
         ("{\"prices\": {}}", &[]),
         ("{\"state\": {\"dir\": \"x\"}}", &[]),
-        ("{\"state\": {\"redis\": {\"url\": \"env.URL\"}}}", &["E not_supported_yet /state/redis"]),
+        ("{\"state\": {\"redis\": {\"url\": \"env.URL\"}}}", &["W unresolved /state/redis/url"]),
+        ("{\"state\": {\"redis\": {}}}", &["E missing_member /state/redis/url"]),
+        ("{\"state\": {\"redis\": {\"url\": \"rediss://h\"}}}", &["E bad_value /state/redis/url"]),
         (
             "{\"observability\": {\"otlp_endpoint\": \"http://h\"}}",
             &["E not_supported_yet /observability/otlp_endpoint"],
