@@ -73,7 +73,7 @@ impl Pattern {
                 let end = path.rfind(':')?;
                 Self::named(path, end).then_some(1..end)
             }
-            Self::Resource => (Self::named(path, length) && !path.contains(':')).then_some(1..length),
+            Self::Resource => (Self::named(path, length) && !has_colon(path)).then_some(1..length),
             Self::Part(part) => {
                 let (before, id) = path.rsplit_once('/')?;
                 let end = before.strip_suffix(part)?.strip_suffix('/')?.len();
@@ -108,6 +108,12 @@ impl Pattern {
     fn named(path: &str, end: usize) -> bool {
         KINDS.iter().any(|kind| path.starts_with(kind) && end > kind.len())
     }
+}
+
+/// Whether a colon stands in a path, in clear or escaped: to a server that decodes first, what follows
+/// it is a verb.
+fn has_colon(path: &str) -> bool {
+    path.contains(':') || path.as_bytes().windows(3).any(|escape| escape.eq_ignore_ascii_case(b"%3a"))
 }
 
 #[cfg(test)]
@@ -151,6 +157,8 @@ mod tests {
             (Pattern::Resource, "/models/a", Some("models/a")),
             (Pattern::Resource, "/models/a:countTokens", None),
             (Pattern::Resource, "/models/", None),
+            (Pattern::Resource, "/models/a%3acountTokens", None),
+            (Pattern::Resource, "/models/a%3AcountTokens", None),
             (Pattern::AnyVerb, "/models/a:someVerb", Some("models/a")),
             (Pattern::AnyVerb, "/models/a", None),
             (Pattern::AnyVerb, "/models/:x", None),

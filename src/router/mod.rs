@@ -231,7 +231,7 @@ fn gemini<'p>(method: &Method, path: &'p str) -> Matched<'p> {
 
 /// Bedrock's own paths, from the root.
 fn bedrock<'p>(method: &Method, path: &'p str) -> Matched<'p> {
-    match path.starts_with('/') {
+    match path.starts_with('/') && path != "/model" {
         true => with_model(within(Dialect::Bedrock, method, path, NATIVE_BEDROCK), &["/model/"]),
         false => Matched::NotFound { side: Side::Data },
     }
