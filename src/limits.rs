@@ -516,3 +516,10 @@ pub const ID_SOUGHT_BYTES_MAX: usize = 8 * 1024;
 pub const ID_LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a call waits to hear whose an id is.
 pub const ID_WAIT_MAX: Duration = Duration::from_secs(1);
+
+// --- Locks of the state directory ----------------------------------------------------------------
+
+/// How often a command tries again for the lock of the state directory, and how long it waits each
+/// time: half a second in all.
+pub const LOCK_TRIES: u32 = 25;
+pub const LOCK_PAUSE: Duration = Duration::from_millis(20);

@@ -58,8 +58,8 @@ impl Rekey {
         let dir = file.parent().unwrap_or(Path::new("."));
         let of_dir = |error: io::Error| format!("{}: {error}", dir.display());
         drop(state_dir::prepare(dir).map_err(of_dir)?);
-        let lock =
-            state_dir::lock(dir).map_err(|error| format!("{}: another run holds the lock: {error}", dir.display()))?;
+        let lock = state_dir::lock_soon(dir)
+            .map_err(|error| format!("{}: another run holds the lock: {error}", dir.display()))?;
         let (current, old) = (read(&file)?, read(&old_file(&file))?);
         let current_id = current.as_ref().map(|(_, key)| key.id());
         let old_id = old.as_ref().map(|(_, key)| key.id());

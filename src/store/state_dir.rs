@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
 
 use super::disk_write::list;
+use crate::limits::{LOCK_PAUSE, LOCK_TRIES};
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -44,6 +45,19 @@ pub(super) fn lock(dir: &Path) -> io::Result<File> {
     let lock = File::open(dir)?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     Ok(lock)
+}
+
+/// As [`lock`], but waits a moment for it. A process that is being started from this one holds all
+/// that this one holds, from its fork to its exec: a lock just let go of can seem to be taken.
+pub(super) fn lock_soon(dir: &Path) -> io::Result<File> {
+    let mut left = LOCK_TRIES;
+    loop {
+        match lock(dir) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && left > 0 => left -= 1,
+            done => return done,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
 }
 
 /// Removes what a killed process has left of files that it was making. Nothing is urgent about it:
