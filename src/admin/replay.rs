@@ -149,6 +149,8 @@ async fn again(kept: Kept, snapshot: &Snapshot) -> Result<Response<Bytes>, ApiEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::SealingKey;
+    use crate::snapshot::fixture::snapshot;
 
     #[test]
     fn keys() {
@@ -160,6 +162,41 @@ mod tests {
         for bad in [&[b"".as_slice()][..], &[b"a", b"a"], &[b"\xff"], &[&[b'x'; IDEMPOTENCY_KEY_BYTES_MAX + 1]]] {
             assert_eq!(key(&head(bad)).unwrap_err().code, "invalid_idempotency_key", "{bad:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_whole_and_a_secret_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = snapshot(vec![]);
+        world.sealing_key = SealingKey::Own { file: SealingKey::file_in(dir.path()) };
+        let answer = |secret: bool| {
+            let mut response = Response::new(Bytes::from_static(b"{\"key\": \"mlx_sk_shown-once\"}\n"));
+            *response.status_mut() = StatusCode::CREATED;
+            response.headers_mut().insert("etag", HeaderValue::from_static("\"a: b\""));
+            if secret {
+                response.extensions_mut().insert(ShowsSecret);
+            }
+            response
+        };
+        for secret in [false, true] {
+            let response = answer(secret);
+            let stored = kept(&response, &world).await;
+            let shows = memchr::memmem::find(&stored.body, b"shown-once").is_some();
+            assert_eq!(shows, !secret, "{}", String::from_utf8_lossy(&stored.body));
+            let given = again(stored, &world).await.unwrap();
+            assert_eq!((given.status(), given.body()), (response.status(), response.body()));
+            assert_eq!(given.headers()["etag"], "\"a: b\"");
+            assert_eq!(given.headers()[&REPLAYED], "true");
+        }
+        // Without its key it is lost, and says so.
+        let stored = kept(&answer(true), &world).await;
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert_eq!(again(stored, &world).await.unwrap_err().code, "idempotent_answer_lost");
+        // Nor is a new one made while the config needs the old.
+        world.masks.insert("/providers/a/keys/0/value".into(), "********".into());
+        let stored = kept(&answer(true), &world).await;
+        assert!(stored.body.is_empty() && !SealingKey::file_in(dir.path()).exists());
+        assert_eq!(again(stored, &world).await.unwrap_err().code, "idempotent_answer_lost");
     }
 
     #[test]
