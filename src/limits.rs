@@ -523,3 +523,9 @@ pub const ID_WAIT_MAX: Duration = Duration::from_secs(1);
 /// time: half a second in all.
 pub const LOCK_TRIES: u32 = 25;
 pub const LOCK_PAUSE: Duration = Duration::from_millis(20);
+// --- Redeo and Modelux ---------------------------------------------------------------------------
+
+/// How much of the beginning of a secret a list may show; never more than a quarter of it.
+pub const PREFIX_CHARS_MAX: usize = 12;
+/// Label of a connection; names in the file may be longer.
+pub const LABEL_CHARS_MAX: usize = 64;

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::limits::{MASK_EDGE_CHARS, MASK_FILL_CHARS, MASK_LONG_MIN_CHARS, MASK_SHORT_CHARS};
+use crate::limits::{MASK_EDGE_CHARS, MASK_FILL_CHARS, MASK_LONG_MIN_CHARS, MASK_SHORT_CHARS, PREFIX_CHARS_MAX};
 
 /// A credential in clear, shared by reference count and never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -40,6 +40,14 @@ impl Secret {
         let head = self.0.chars().take(MASK_EDGE_CHARS);
         let tail = self.0.chars().skip(chars - MASK_EDGE_CHARS);
         head.chain(std::iter::repeat_n('*', MASK_FILL_CHARS)).chain(tail).collect()
+    }
+
+    /// How it begins, for lists in which a person must tell keys apart: 12 characters at most and never
+    /// more than a quarter; nothing of one that is too short to be masked in part.
+    pub fn prefix(&self) -> String {
+        let chars = self.0.chars().count();
+        let shown = if chars < MASK_LONG_MIN_CHARS { 0 } else { PREFIX_CHARS_MAX.min(chars / 4) };
+        self.0.chars().take(shown).collect()
     }
 
     /// Equality whose time does not depend on where the texts differ: both sides are hashed, and
@@ -95,6 +103,14 @@ mod tests {
                 assert!(is_mask_shaped(&mask), "{mask}");
                 assert!(!is_mask_shaped(secret), "{secret}");
             }
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        for (chars, prefix) in [(0, ""), (8, ""), (19, ""), (20, "sk-pr"), (40, "sk-proj-ab"), (400, "sk-proj-abcx")] {
+            let text: String = "sk-proj-abc".chars().chain(std::iter::repeat('x')).take(chars).collect();
+            assert_eq!(Secret::new(text).prefix(), prefix, "{chars}");
         }
     }
 

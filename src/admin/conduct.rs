@@ -16,14 +16,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::error::ApiError;
-use super::{Admin, Prober, bifrost, replay};
+use super::{Admin, Prober, envelope, replay};
 use crate::error::BoxError;
 use crate::id::RequestId;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_IN_FLIGHT_MAX, ADMIN_RECORD_BYTES_MAX, AUDIT_TARGET_CHARS_MAX};
 use crate::permit::Permit;
 use crate::project::Caller;
 use crate::rate::Tally;
-use crate::router::{ADMIN, AdminMatch, AdminRoute};
+use crate::router::{self, ADMIN, AdminMatch, AdminRoute, Face};
 use crate::snapshot::Snapshot;
 use crate::state::{Entry, Outcome};
 
@@ -63,7 +63,11 @@ impl Asked {
     }
 
     pub fn envelope(&self, error: &ApiError) -> Response<Bytes> {
-        bifrost::envelope(error, &self.id, &self.matched.provider)
+        envelope::of(self.face(), error, &self.id, &self.matched.provider)
+    }
+
+    fn face(&self) -> Face {
+        router::face(&self.path).unwrap_or(Face::Bifrost)
     }
 }
 
@@ -138,7 +142,7 @@ impl Admin {
         if asked.is_read() {
             return self.respond(&asked, text).await.unwrap_or_else(|error| asked.envelope(&error));
         }
-        let (id, provider) = (asked.id.clone(), asked.matched.provider.clone());
+        let (face, id, provider) = (asked.face(), asked.id.clone(), asked.matched.provider.clone());
         let (done, answer) = oneshot::channel();
         let admin = Arc::clone(self);
         self.errands.run(async move {
@@ -150,7 +154,7 @@ impl Admin {
             self.meters.panicked();
             let message = "a bug in the gateway; its log says where";
             let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message);
-            bifrost::envelope(&error, &id, &provider)
+            envelope::of(face, &error, &id, &provider)
         })
     }
 

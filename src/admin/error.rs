@@ -24,6 +24,8 @@ pub struct ApiError {
     pub message: String,
     /// Member, header or query parameter that is at fault, as a dotted path.
     pub field: Option<String>,
+    /// What kind of thing it is about, and which one.
+    pub resource: Option<Box<(&'static str, String)>>,
     /// Where the config with the change in it, or the one on disk, would not do.
     pub problems: Option<Arc<Problems>>,
     /// For 405.
@@ -32,7 +34,7 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, problems: None, allow: None }
+        Self { status, code, message: message.into(), field: None, resource: None, problems: None, allow: None }
     }
 
     pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
@@ -41,6 +43,11 @@ impl ApiError {
 
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    pub fn about(mut self, resource: &'static str, id: impl Into<String>) -> Self {
+        self.resource = Some(Box::new((resource, id.into())));
         self
     }
 

@@ -8,7 +8,7 @@ use super::origin;
 use super::shape::{Record, Role, Shape, literal_text, members};
 use crate::config::edit::NewValue;
 use crate::config::read::{FromConfig, Node, plain};
-use crate::config::syntax::{Kind, Value};
+use crate::config::syntax::{Kind, Member, Value};
 use crate::config::{Document, Problems, SecretRef, Tree};
 use crate::hash::Canon;
 use crate::secret::is_mask_shaped;
@@ -148,6 +148,31 @@ pub fn without_secrets(record: &Record, body: &Value, stored: Option<&Value>) ->
         }
     }
     Value { span: body.span.clone(), kind: Kind::Object(made) }
+}
+
+/// What stands in the file, as a client would send it back with some members changed: secrets are left
+/// out, for that keeps them.
+pub fn patched(record: &Record, stored: &Value, changes: &Value) -> Value {
+    let mut made: Vec<Member> = Vec::new();
+    for member in members(stored) {
+        match record.shape(&member.name) {
+            Shape::Secret(_) | Shape::Secrets(_) => {}
+            Shape::Record(record) => {
+                let none = Value { span: 0..0, kind: Kind::Object(Vec::new()) };
+                let changes = changes.member(&member.name).map_or(&none, |member| &member.value);
+                made.push(Member { value: patched(record, &member.value, changes), ..member.clone() });
+            }
+            Shape::Plain => made.push(member.clone()),
+        }
+    }
+    for change in members(changes) {
+        match made.iter_mut().find(|member| member.name == change.name) {
+            Some(_) if matches!(record.shape(&change.name), Shape::Record(_)) => {}
+            Some(member) => *member = change.clone(),
+            None => made.push(change.clone()),
+        }
+    }
+    Value { span: stored.span.clone(), kind: Kind::Object(made) }
 }
 
 fn blind(value: &mut Value) {

@@ -18,7 +18,7 @@ use crate::error::GatewayError;
 use crate::id::RequestId;
 use crate::permit::{Bound, Room};
 use crate::project::Caller;
-use crate::router::{AdminRoute, StatusRoute};
+use crate::router::{AdminRoute, Face, StatusRoute};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::store::{Command, Generation, Store};
@@ -29,15 +29,22 @@ mod body;
 mod check;
 mod conduct;
 mod config;
+mod credential;
+mod envelope;
 mod error;
 mod etag;
 mod explain;
+mod fields;
 mod first_seen;
+mod keys;
 mod live;
 mod merge;
 mod metrics;
 pub mod openapi;
 mod origin;
+mod providers;
+mod record;
+mod redeo;
 mod refresh;
 mod reload;
 mod replace;
@@ -115,11 +122,18 @@ impl Admin {
             AdminRoute::ProviderDelete => bifrost::delete_provider(self, head, provider).await,
             AdminRoute::ProviderRefresh => refresh::provider(self, prober, provider).await,
             AdminRoute::Keys => bifrost::keys(self, head, provider),
-            AdminRoute::KeyCreate => bifrost::create_key(self, prober, head, provider, body::object(&text)?).await,
+            AdminRoute::KeyCreate => bifrost::create_key(self, prober, head, provider, &*body::object(&text)?).await,
             AdminRoute::Key => bifrost::key(self, head, provider, key_id),
-            AdminRoute::KeyPut => bifrost::put_key(self, prober, head, (provider, key_id), body::object(&text)?).await,
+            AdminRoute::KeyPut => {
+                bifrost::put_key(self, prober, head, (provider, key_id), &*body::object(&text)?).await
+            }
             AdminRoute::KeyDelete => bifrost::delete_key(self, head, provider, key_id).await,
             AdminRoute::KeyRefresh => refresh::key(self, prober, provider, key_id).await,
+            AdminRoute::Catalogue => Ok(redeo::catalogue()),
+            AdminRoute::Connections => Ok(redeo::connections(self)),
+            AdminRoute::ConnectionPut => redeo::put(self, prober, &text).await,
+            AdminRoute::ConnectionPatch => redeo::patch(self, prober, provider, query.as_deref(), &text).await,
+            AdminRoute::ConnectionDelete => redeo::delete(self, provider, query.as_deref()).await,
         }
     }
 
@@ -151,13 +165,8 @@ impl Admin {
 }
 
 /// A refusal of router or authentication on a path of these APIs, in their shape.
-pub fn refusal(error: &GatewayError, allow: Option<String>, id: &RequestId) -> Response<Bytes> {
-    bifrost::envelope(&ApiError { allow, ..ApiError::from(error) }, id, "")
-}
-
-/// Whether a path belongs to a face with an error shape of its own.
-pub fn owns(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/")
+pub fn refusal(face: Face, error: &GatewayError, allow: Option<String>, id: &RequestId) -> Response<Bytes> {
+    envelope::of(face, &ApiError { allow, ..ApiError::from(error) }, id, "")
 }
 
 /// Whether a health route is asked for its inside: `?verbose`, with or without a value.

@@ -149,8 +149,8 @@ async fn again(kept: Kept, snapshot: &Snapshot) -> Result<Response<Bytes>, ApiEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::SealingKey;
     use crate::snapshot::fixture::snapshot;
+    use crate::snapshot::{Glimpse, SealingKey};
 
     #[test]
     fn keys() {
@@ -193,7 +193,9 @@ mod tests {
         std::fs::remove_dir_all(dir.path()).unwrap();
         assert_eq!(again(stored, &world).await.unwrap_err().code, "idempotent_answer_lost");
         // Nor is a new one made while the config needs the old.
-        world.masks.insert("/providers/a/keys/0/value".into(), "********".into());
+        world
+            .masks
+            .insert("/providers/a/keys/0/value".into(), Glimpse { mask: "********".into(), ..Glimpse::default() });
         let stored = kept(&answer(true), &world).await;
         assert!(stored.body.is_empty() && !SealingKey::file_in(dir.path()).exists());
         assert_eq!(again(stored, &world).await.unwrap_err().code, "idempotent_answer_lost");

@@ -21,7 +21,7 @@ use crate::config::syntax::{Kind, Value};
 use crate::config::{Problems, SecretRef};
 use crate::hash::{Canon, ConfigHash};
 use crate::limits::MASK_SHORT_CHARS;
-use crate::snapshot::{Key, Provider};
+use crate::snapshot::{Glimpse, Key, Provider};
 
 /// Members of a key in which the old generation kept `deployments`.
 pub const DEPLOYMENT_HOLDERS: [&str; 5] =
@@ -29,13 +29,19 @@ pub const DEPLOYMENT_HOLDERS: [&str; 5] =
 
 /// What may be shown of a secret that stands at `pointer`; empty for references.
 pub fn mask(stored: &Value, pointer: &str, ground: Ground<'_>) -> String {
+    glimpse(stored, pointer, ground).mask.into()
+}
+
+/// The same with how it begins.
+pub fn glimpse(stored: &Value, pointer: &str, ground: Ground<'_>) -> Glimpse {
     match SecretRef::read(Node::root(stored), &mut Problems::default()) {
-        Some(SecretRef::Literal(secret)) => secret.mask(),
+        Some(SecretRef::Literal(secret)) => Glimpse::of(&secret),
+        // One that cannot be opened is shown as any short one: nothing is known of it.
         Some(SecretRef::Sealed(_)) => {
-            // One that cannot be opened is shown as any short one: nothing is known of it.
-            ground.snapshot.masks.get(pointer).map_or_else(|| "*".repeat(MASK_SHORT_CHARS), |mask| mask.to_string())
+            let unknown = || Glimpse { mask: "*".repeat(MASK_SHORT_CHARS).into(), ..Glimpse::default() };
+            ground.snapshot.masks.get(pointer).cloned().unwrap_or_else(unknown)
         }
-        Some(SecretRef::Env(_) | SecretRef::File(_)) | None => String::new(),
+        Some(SecretRef::Env(_) | SecretRef::File(_)) | None => Glimpse::default(),
     }
 }
 

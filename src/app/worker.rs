@@ -21,7 +21,7 @@ use crate::permit::Bound;
 use crate::project::{self, Caller, Charge, Peer, Scope, Visit};
 use crate::proxy::{self, Call, Proxy, ReplyBody, RequestGuard, Through};
 use crate::rate::Tally;
-use crate::router::{self, Head, Matched, Side, StatusRoute, Tongue};
+use crate::router::{self, Face, Head, Matched, Side, StatusRoute, Tongue};
 use crate::server::{ConnInfo, Handler, Interrupt, PeerKind, Unserved};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
@@ -78,11 +78,11 @@ impl Handler for Worker {
         let snapshot = inner.store.snapshot();
         let Asker { id, dialect } = asker;
         inner.proxy.access_log.store(snapshot.access_log, Ordering::Relaxed);
-        let for_admin = admin::owns(request.uri().path());
+        let face = router::face(request.uri().path());
         match inner.route(&snapshot, id, request, &conn).await {
             Ok(response) => response,
             Err(refusal) => {
-                let mut response = refusal.render(for_admin, *dialect, id).map(ReplyBody::whole);
+                let mut response = refusal.render(face, *dialect, id).map(ReplyBody::whole);
                 proxy::identify(response.headers_mut(), *dialect, id, &snapshot.mark);
                 response
             }
@@ -134,10 +134,10 @@ impl From<router::Refusal> for Refusal {
 
 impl Refusal {
     /// In the shape that clients of the path know.
-    fn render(self, for_admin: bool, dialect: Dialect, id: &RequestId) -> Response<Bytes> {
-        let mut response = match for_admin {
-            true => admin::refusal(&self.error, self.allow.clone(), id),
-            false => proxy::render(&self.error, dialect, id),
+    fn render(self, face: Option<Face>, dialect: Dialect, id: &RequestId) -> Response<Bytes> {
+        let mut response = match face {
+            Some(face) => admin::refusal(face, &self.error, self.allow.clone(), id),
+            None => proxy::render(&self.error, dialect, id),
         };
         if self.close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

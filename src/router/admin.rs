@@ -32,13 +32,24 @@ pub enum AdminRoute {
     KeyPut,
     KeyDelete,
     KeyRefresh,
+    Catalogue,
+    Connections,
+    ConnectionPut,
+    ConnectionPatch,
+    ConnectionDelete,
 }
 
 impl AdminRoute {
     /// Whether a request has a body that is read.
     pub fn takes_body(self) -> bool {
         match self {
-            Self::ConfigCheck | Self::ProviderCreate | Self::ProviderPut | Self::KeyCreate | Self::KeyPut => true,
+            Self::ConfigCheck
+            | Self::ProviderCreate
+            | Self::ProviderPut
+            | Self::KeyCreate
+            | Self::KeyPut
+            | Self::ConnectionPut
+            | Self::ConnectionPatch => true,
             Self::ConfigStatus
             | Self::ConfigReload
             | Self::Explain
@@ -51,7 +62,10 @@ impl AdminRoute {
             | Self::Keys
             | Self::Key
             | Self::KeyDelete
-            | Self::KeyRefresh => false,
+            | Self::KeyRefresh
+            | Self::Catalogue
+            | Self::Connections
+            | Self::ConnectionDelete => false,
         }
     }
 }
@@ -74,7 +88,30 @@ const fn row(method: &'static str, path: &'static str, route: AdminRoute) -> Adm
 const PROVIDER: &str = "{provider}";
 const KEY_ID: &str = "{key_id}";
 
-/// Sorted by nothing: there are few and none shadows another.
+/// Which of the management APIs is spoken on a path: its errors have that one's shape.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Face {
+    Bifrost,
+    Modelux,
+    Redeo,
+}
+
+/// First segments that belong to management, whether or not something answers there yet.
+const ROOTS: [(&str, Face); 3] = [("/api", Face::Bifrost), ("/manage", Face::Modelux), ("/mcp", Face::Modelux)];
+
+/// The one root below another's.
+const REDEO_ROOT: &str = "/v1/providers";
+
+/// The face that a path belongs to, whether or not something answers there. What is glued to Redeo's
+/// root counts as well, in any case: better one path too many that is never relayed.
+pub fn face(path: &str) -> Option<Face> {
+    if path.get(..REDEO_ROOT.len()).is_some_and(|head| head.eq_ignore_ascii_case(REDEO_ROOT)) {
+        return Some(Face::Redeo);
+    }
+    ROOTS.iter().find(|(root, _)| super::is_at_or_below(path, root)).map(|(_, face)| *face)
+}
+
+/// A path that names what another captures stands before it.
 pub const ADMIN: &[AdminRow] = &[
     row("GET", "/api/config/status", AdminRoute::ConfigStatus),
     row("POST", "/api/config/reload", AdminRoute::ConfigReload),
@@ -94,6 +131,11 @@ pub const ADMIN: &[AdminRow] = &[
     row("PUT", "/api/providers/{provider}/keys/{key_id}", AdminRoute::KeyPut),
     row("DELETE", "/api/providers/{provider}/keys/{key_id}", AdminRoute::KeyDelete),
     row("POST", "/api/providers/{provider}/keys/{key_id}/refresh-models", AdminRoute::KeyRefresh),
+    AdminRow { scope: Scope::Open, ..row("GET", "/v1/providers/catalog", AdminRoute::Catalogue) },
+    row("GET", "/v1/providers", AdminRoute::Connections),
+    row("POST", "/v1/providers", AdminRoute::ConnectionPut),
+    row("PATCH", "/v1/providers/{provider}", AdminRoute::ConnectionPatch),
+    row("DELETE", "/v1/providers/{provider}", AdminRoute::ConnectionDelete),
 ];
 
 /// A management call: its row, and what its path names.
@@ -127,7 +169,7 @@ pub(super) fn find<'p>(method: &Method, text: &'p str) -> Matched<'p> {
             let Some((provider, key_id)) = captures.decoded() else { return Matched::NotFound { side: Side::Admin } };
             return Matched::Admin(AdminMatch { route: row.route, scope: row.scope, provider, key_id });
         }
-        pattern = Some(row.path);
+        pattern = pattern.or(Some(row.path));
     }
     match pattern {
         Some(pattern) => Matched::MethodNotAllowed { side: Side::Admin, allow: allowed(pattern).into() },

@@ -18,7 +18,7 @@ use crate::dialect::{BodyKind, Dialect, Endpoint, Operation};
 use crate::id::ModelName;
 use crate::limits::MODEL_NAME_BYTES_MAX;
 
-pub use admin::{ADMIN, AdminMatch, AdminRoute, AdminRow};
+pub use admin::{ADMIN, AdminMatch, AdminRoute, AdminRow, Face, face};
 pub use canonical::{CanonicalPath, Head, Refusal, canonical};
 
 /// What a request asks for.
@@ -95,9 +95,6 @@ const STATUS: [(&str, StatusRoute); 5] = [
     ("/metrics", StatusRoute::Metrics),
 ];
 
-/// First segments that belong to management, whether or not something answers there yet.
-const ADMIN_ROOTS: [&str; 3] = ["/api", "/manage", "/mcp"];
-
 /// Whom the sender of a request takes us for, where the path does not say it: `/v1/models` and
 /// `/v1/files` stand in two dialects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,9 +153,11 @@ const READ: &str = "GET, HEAD";
 /// Matches method and path.
 pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>, tongue: Tongue) -> Matched<'p> {
     let text = path.as_str();
+    if admin::face(text).is_some() {
+        return admin::find(method, text);
+    }
     if let Some(suffix) = below(text, "/v1") {
         return match dialect_of(text, tongue) {
-            _ if starts_with_word(suffix, "/providers") => Matched::NotFound { side: Side::Admin },
             Dialect::Anthropic => within(Dialect::Anthropic, method, suffix, shared(suffix)),
             _ => within(Dialect::OpenAi, method, suffix, &[]),
         };
@@ -174,9 +173,6 @@ pub fn find<'p>(method: &Method, path: &CanonicalPath<'p>, tongue: Tongue) -> Ma
     }
     if let Some(rest) = below(text, "/passthrough") {
         return passthrough(rest);
-    }
-    if ADMIN_ROOTS.iter().any(|root| is_at_or_below(text, root)) {
-        return admin::find(method, text);
     }
     match dialect_of(text, tongue) {
         Dialect::Anthropic => match below(text, "/anthropic/v1") {

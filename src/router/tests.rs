@@ -120,8 +120,14 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/openai/batches", r#"batches None /batches "azure+openai" - azure"#),
     ("POST", "/openai/chat/completions", "404 Data"),
     ("GET", "/openai/modelsx", "404 Data"),
-    ("GET", "/v1/providers", "404 Admin"),
-    ("POST", "/v1/providers/catalog", "404 Admin"),
+    ("GET", "/v1/providers", "Connections"),
+    ("POST", "/v1/providers", "ConnectionPut"),
+    ("PUT", "/v1/providers", "405 Admin GET, HEAD, POST"),
+    ("GET", "/v1/providers/catalog", "Catalogue"),
+    ("POST", "/v1/providers/catalog", "405 Admin GET, HEAD"),
+    ("PATCH", "/v1/providers/openai", "ConnectionPatch openai"),
+    ("DELETE", "/v1/providers/catalog", "ConnectionDelete catalog"),
+    ("GET", "/v1/providers/openai/keys", "404 Admin"),
     ("GET", "/v1/providersx", "404 Admin"),
     ("GET", "/v1/Providers/x", "404 Admin"),
     ("POST", "/v1/messages", r#"Anthropic chat_completion Json /messages "anthropic" -"#),
@@ -268,7 +274,7 @@ fn paths_of_two_dialects() {
             r#"list_models None /models "openai" -"#,
         ),
         ("GET", "/v1/modelsx", r#"other None /modelsx "" -"#, r#"other None /modelsx "" -"#),
-        ("GET", "/v1/providers", "404 Admin", "404 Admin"),
+        ("GET", "/v1/providers", "Connections", "Connections"),
     ] {
         assert_eq!(route_in(Tongue::Anthropic, method, path), said, "{method} {path}");
         assert_eq!(route_in(Tongue::Unsaid, method, path), unsaid, "{method} {path}");

@@ -66,8 +66,22 @@ pub struct Snapshot {
     pub state_dir: PathBuf,
     /// What seals and opens literals of this file.
     pub sealing_key: SealingKey,
-    /// Pointer of each sealed field that could be opened, and the mask that may be shown for it.
-    pub masks: HashMap<Box<str>, Box<str>>,
+    /// Pointer of each sealed field that could be opened, and what may be shown for it.
+    pub masks: HashMap<Box<str>, Glimpse>,
+}
+
+/// What may be shown of a secret.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Glimpse {
+    pub mask: Box<str>,
+    /// How it begins, for Redeo's lists.
+    pub prefix: Box<str>,
+}
+
+impl Glimpse {
+    pub fn of(secret: &Secret) -> Self {
+        Self { mask: secret.mask().into(), prefix: secret.prefix().into() }
+    }
 }
 
 /// Number and hash of a generation, in an `Arc` of its own: streams hold this, never the snapshot.

@@ -5,6 +5,7 @@ Without it the first DELETE that succeeds would leave nothing but 404 to look at
 
 import os
 import shutil
+from urllib.parse import urlsplit
 
 import requests
 import schemathesis
@@ -19,7 +20,8 @@ def after_call(context, case, response):
         return
     shutil.copyfile(CONFIG + ".kept", CONFIG + ".next")
     os.rename(CONFIG + ".next", CONFIG)
-    base = response.request.url.split("/api/", 1)[0]
+    parts = urlsplit(response.request.url)
+    base = f"{parts.scheme}://{parts.netloc}"
     headers = {"authorization": f"Bearer {TOKEN}"}
     outcome = requests.post(f"{base}/api/config/reload", headers=headers, timeout=20).json()
     assert outcome["result"] in ("applied", "unchanged"), outcome

@@ -44,6 +44,7 @@ mod pools;
 mod problems;
 mod projects;
 mod readme;
+mod redeo;
 mod relay;
 mod reload;
 mod replicas;

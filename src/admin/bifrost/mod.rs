@@ -3,8 +3,6 @@
 //! Reads come from the running generation, writes go to the writer and are answered from the
 //! generation that it made. Lists are whole.
 
-mod keys;
-mod providers;
 mod wire;
 
 #[cfg(test)]
@@ -20,12 +18,12 @@ use uuid::Uuid;
 
 pub use wire::envelope;
 
-use self::keys::{CreateKey, DeleteKey, ReplaceKey};
-use self::providers::{CreateProvider, DeleteProvider, PutProvider};
-use self::wire::{KeyBody, ProviderBody};
 use super::error::ApiError;
 use super::etag::{self, IfMatch};
+use super::keys::{CreateKey, DeleteKey, ReplaceKey};
 use super::merge::{Ground, invalid};
+use super::providers::{CreateProvider, DeleteProvider, PutProvider};
+use super::record::{KeyBody, ProviderBody};
 use super::refresh::{self, Prober};
 use super::view::{keys_hash, list_hash, provider_hash};
 use super::{Admin, Made, json as answer, write};
@@ -155,8 +153,8 @@ pub async fn delete_provider(admin: &Admin, head: &HeaderMap, name: &str) -> Ans
 }
 
 /// `POST /api/providers/{provider}/keys`.
-pub async fn create_key(admin: &Admin, prober: &dyn Prober, head: &HeaderMap, name: &str, body: Arc<Tree>) -> Answer {
-    let body = KeyBody::read(body)?;
+pub async fn create_key(admin: &Admin, prober: &dyn Prober, head: &HeaderMap, name: &str, body: &Tree) -> Answer {
+    let body = KeyBody::read(body.root().clone())?;
     let id = id_of(body.value());
     let (now, if_match) = (admin.time(), IfMatch::of(head));
     let change = CreateKey { provider: name.to_owned(), body, id: id.clone(), now, if_match };
@@ -178,9 +176,9 @@ pub async fn put_key(
     prober: &dyn Prober,
     head: &HeaderMap,
     (name, id): (&str, &str),
-    body: Arc<Tree>,
+    body: &Tree,
 ) -> Answer {
-    let body = KeyBody::read(body)?;
+    let body = KeyBody::read(body.root().clone())?;
     let (now, if_match) = (admin.time(), IfMatch::of(head));
     let change = ReplaceKey { provider: name.to_owned(), key_id: id.to_owned(), body, now, if_match };
     let written = write::apply(admin, Box::new(change)).await?;

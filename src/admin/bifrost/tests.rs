@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value as Json, json};
 
-use super::keys::{CreateKey, DeleteKey, ReplaceKey};
-use super::providers::{CreateProvider, DeleteProvider, PutProvider};
-use super::wire::{KeyBody, ProviderBody};
 use crate::admin::body::object;
 use crate::admin::error::ApiError;
 use crate::admin::etag::IfMatch;
 use crate::admin::first_seen::FirstSeen;
+use crate::admin::keys::{CreateKey, DeleteKey, ReplaceKey};
 use crate::admin::merge::Ground;
+use crate::admin::providers::{CreateProvider, DeleteProvider, PutProvider};
+use crate::admin::record::{KeyBody, ProviderBody};
 use crate::admin::view::{Lens, keys_hash};
 use crate::clock::Clock;
 use crate::config::edit::{Edit, NewValue, apply};
@@ -89,7 +89,7 @@ fn make(text: &str, change: &dyn Change) -> Result<(String, Vec<String>), ApiErr
 }
 
 fn create(body: &str) -> Result<CreateKey, ApiError> {
-    let body = KeyBody::read(object(body)?)?;
+    let body = KeyBody::read(object(body)?.root().clone())?;
     let id = match body.value().member("id") {
         Some(_) => super::id_of(body.value()),
         None => "fresh".to_owned(),
@@ -98,7 +98,7 @@ fn create(body: &str) -> Result<CreateKey, ApiError> {
 }
 
 fn replace(id: &str, body: &str) -> Result<ReplaceKey, ApiError> {
-    let body = KeyBody::read(object(body)?)?;
+    let body = KeyBody::read(object(body)?.root().clone())?;
     Ok(ReplaceKey { provider: "openai".into(), key_id: id.into(), body, now: NOW.into(), if_match: IfMatch::None })
 }
 

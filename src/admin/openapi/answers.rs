@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::reference;
 
 /// By name of the component.
-pub(super) fn answers() -> [(&'static str, Value); 18] {
+pub(super) fn answers() -> [(&'static str, Value); 26] {
     [
         ("Object", json!({"type": "object"})),
         ("Document", json!({"description": "A config.json; comments and trailing commas are accepted."})),
@@ -47,6 +47,14 @@ pub(super) fn answers() -> [(&'static str, Value); 18] {
             ),
         ),
         ("Error", error()),
+        ("PlainError", plain_error()),
+        ("Ok", object(&["ok"], json!({"ok": {"const": true}}))),
+        ("CatalogueEntry", catalogue_entry()),
+        ("Catalogue", object(&["data"], json!({"data": list("CatalogueEntry")}))),
+        ("Connection", connection()),
+        ("Connections", object(&["data"], json!({"data": list("Connection")}))),
+        ("NewConnection", connection_body(&["provider", "api_key"])),
+        ("ConnectionChange", connection_body(&[])),
     ]
 }
 
@@ -68,6 +76,11 @@ fn list(name: &str) -> Value {
 
 fn object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// An object with no other members.
+fn closed(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
 }
 
 fn status() -> Value {
@@ -192,4 +205,57 @@ fn error() -> Value {
             "extra_fields": {"type": "object"},
         }),
     )
+}
+
+fn plain_error() -> Value {
+    let inner = json!({
+        "type": text(), "code": text(), "message": text(), "param": text(), "resource": text(), "id": text(),
+        "problems": {"type": "array"},
+    });
+    object(&["error"], json!({"error": object(&["type", "code", "message"], inner)}))
+}
+
+fn catalogue_entry() -> Value {
+    object(
+        &["id", "label", "credentialKind", "supportsEndpoint"],
+        json!({
+            "id": text(), "label": text(), "supportsEndpoint": {"type": "boolean"},
+            "credentialKind": {"enum": ["api_key", "aws_credentials", "service_account"]},
+        }),
+    )
+}
+
+fn connection() -> Value {
+    object(
+        &["provider", "label", "priority", "key_prefix", "updated_at"],
+        json!({
+            "provider": text(), "label": text(), "priority": priority(),
+            "key_prefix": {"type": "string", "maxLength": 12, "description": "Empty for a reference."},
+            "updated_at": {"type": "string", "format": "date-time"},
+            "endpoint": {"type": ["string", "null"]},
+        }),
+    )
+}
+
+fn priority() -> Value {
+    json!({"type": "integer", "minimum": 0, "maximum": 1000})
+}
+
+/// A body; what must be there cannot be null.
+fn connection_body(required: &[&str]) -> Value {
+    let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
+    let some = json!({"type": "string", "minLength": 1});
+    let api_key = if required.contains(&"api_key") { some.clone() } else { or_null(some.clone()) };
+    let mut members = json!({
+        "api_key": api_key,
+        "priority": or_null(priority()),
+        "label": or_null(json!({"type": "string", "minLength": 1, "maxLength": 64})),
+        "endpoint": or_null(some.clone()),
+    });
+    if required.contains(&"provider")
+        && let Some(members) = members.as_object_mut()
+    {
+        members.insert("provider".to_owned(), some);
+    }
+    closed(required, members)
 }

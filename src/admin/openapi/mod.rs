@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use self::answers::answers;
 use super::json as answer_json;
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
-use crate::router::{ADMIN, AdminRoute, AdminRow};
+use crate::project::Scope;
+use crate::router::{ADMIN, AdminRoute, AdminRow, Face, face};
 
 /// What the table does not say of a route.
 struct Operation {
@@ -108,6 +109,11 @@ fn operation(route: AdminRoute) -> Operation {
             tagged: Tagged::No,
             ..READ
         },
+        AdminRoute::Catalogue
+        | AdminRoute::Connections
+        | AdminRoute::ConnectionPut
+        | AdminRoute::ConnectionPatch
+        | AdminRoute::ConnectionDelete => of_connections(route),
         _ => of_providers(route),
     }
 }
@@ -144,6 +150,45 @@ fn of_providers(route: AdminRoute) -> Operation {
     }
 }
 
+fn of_connections(route: AdminRoute) -> Operation {
+    let label = &[("label", false, "Of the connection, where its provider has several")];
+    let one = Operation { tag: "Connections", answer: "Connection", tagged: Tagged::No, ..READ };
+    match route {
+        AdminRoute::Catalogue => Operation {
+            id: "listProviderCatalog",
+            summary: "Providers that can be connected; open to all",
+            answer: "Catalogue",
+            ..one
+        },
+        AdminRoute::ConnectionPut => Operation {
+            id: "putConnection",
+            summary: "Connect a provider, or change its connection",
+            body: Some("NewConnection"),
+            ..one
+        },
+        AdminRoute::ConnectionPatch => Operation {
+            id: "updateConnection",
+            summary: "Change the members that are sent",
+            body: Some("ConnectionChange"),
+            query: label,
+            ..one
+        },
+        AdminRoute::ConnectionDelete => Operation {
+            id: "deleteConnection",
+            summary: "Remove a connection; refused where a route would be left without a key",
+            answer: "Ok",
+            query: label,
+            ..one
+        },
+        _ => Operation {
+            id: "listConnections",
+            summary: "All connections in the order in which they are tried",
+            answer: "Connections",
+            ..one
+        },
+    }
+}
+
 /// `GET /api/openapi.json`.
 pub fn answer() -> Response<Bytes> {
     answer_json(StatusCode::OK, &document())
@@ -168,7 +213,7 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/"}],
         "security": [{"managementKey": []}],
-        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}],
+        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}, {"name": "Connections"}],
         "paths": paths,
         "components": {
             "securitySchemes": {"managementKey": {
@@ -219,6 +264,9 @@ fn described(row: &AdminRow) -> Value {
         "responses": responses(row, answer, tagged, body.is_some() || !query.is_empty(), !captures.is_empty()),
     });
     if let Some(members) = described.as_object_mut() {
+        if row.scope == Scope::Open {
+            members.insert("security".to_owned(), json!([]));
+        }
         if !parameters.is_empty() {
             members.insert("parameters".to_owned(), parameters.into());
         }
@@ -231,8 +279,9 @@ fn described(row: &AdminRow) -> Value {
 }
 
 fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_captures: bool) -> Value {
+    let shape = error_of(row);
     let error =
-        |text: &str| json!({"description": text, "content": {"application/json": {"schema": reference("Error")}}});
+        |text: &str| json!({"description": text, "content": {"application/json": {"schema": reference(shape)}}});
     let content = json!({"application/json": {"schema": reference(answer)}});
     let good = if tagged == Tagged::No || answer == "Named" || row.method == "DELETE" {
         json!({"description": "Done", "content": content})
@@ -240,7 +289,8 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
         let tag = json!({"description": "The config_hash, in quotes", "schema": {"type": "string"}});
         json!({"description": "Done", "headers": {"ETag": tag}, "content": content})
     };
-    let writes = tagged == Tagged::IfMatch || row.route == AdminRoute::ProviderCreate;
+    let on_table = matches!(face(row.path), Some(Face::Modelux | Face::Redeo)) && row.method != "GET";
+    let writes = tagged == Tagged::IfMatch || row.route == AdminRoute::ProviderCreate || on_table;
     let rows = [
         ("304", tagged == Tagged::IfNoneMatch, None),
         (
@@ -255,7 +305,11 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
         ("412", tagged == Tagged::IfMatch, Some("The state is not the expected one")),
         ("413", has_input, Some("The body is too large")),
         ("415", has_input, Some("Not application/json")),
-        ("422", row.method != "GET", Some("The Idempotency-Key was used for another body")),
+        (
+            "422",
+            row.method != "GET",
+            Some("The Idempotency-Key was used for another body, or, by some faces, a value will not do"),
+        ),
         (
             "429",
             row.route != AdminRoute::ConfigStatus,
@@ -275,6 +329,14 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
     responses.into()
 }
 
+/// Errors have the shape of the path's face.
+fn error_of(row: &AdminRow) -> &'static str {
+    match face(row.path) {
+        Some(Face::Modelux | Face::Redeo) => "PlainError",
+        Some(Face::Bifrost) | None => "Error",
+    }
+}
+
 fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
@@ -289,6 +351,10 @@ fn example(name: &str) -> Value {
             "network_config": {"base_url": "https://vllm.example"},
             "keys": [{"name": "team-a", "value": "env.VLLM_API_KEY"}],
         }),
+        "NewConnection" => json!({
+            "provider": first_provider(), "api_key": "env.OPENAI_API_KEY", "priority": 500, "label": "main",
+        }),
+        "ConnectionChange" => json!({"priority": 100}),
         "ProviderSettings" => json!({"network_config": {"connect_timeout_in_seconds": 5}}),
         _ => json!({"providers": {first_provider(): {"keys": [{"value": "env.OPENAI_API_KEY"}]}}}),
     }
@@ -379,7 +445,7 @@ fn used(all: &Map<String, Value>) -> std::collections::BTreeSet<String> {
     let mut found = std::collections::BTreeSet::new();
     for row in ADMIN {
         let Operation { body, answer, .. } = operation(row.route);
-        for name in body.into_iter().chain([answer, "Error"]) {
+        for name in body.into_iter().chain([answer, error_of(row)]) {
             visit(&reference(name), all, &mut found);
         }
     }

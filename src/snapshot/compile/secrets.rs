@@ -19,7 +19,7 @@ use crate::provider::credential::{Aws, AwsSource, Entra, EntraApp, Google, Sourc
 use crate::provider::{BaseUrl, ProxyUrl};
 use crate::secret::Secret;
 use crate::snapshot::resolve::{Resolve, Unresolved};
-use crate::snapshot::{ProxyKind, ProxyServer, Reach, RedisAddress, SealingKey, Unready};
+use crate::snapshot::{Glimpse, ProxyKind, ProxyServer, Reach, RedisAddress, SealingKey, Unready};
 use crate::token::is_torn;
 
 /// The references of one compile.
@@ -34,7 +34,7 @@ pub(super) struct Secrets<'a> {
     sealing_key: Option<SealingKey>,
     /// Some value is sealed.
     any_sealed: bool,
-    masks: HashMap<Box<str>, Box<str>>,
+    masks: HashMap<Box<str>, Glimpse>,
 }
 
 /// What came of all the asking.
@@ -44,7 +44,7 @@ pub(super) struct Found {
     /// Of all that was found.
     pub fingerprint: Fingerprint,
     /// Of sealed values, by pointer.
-    pub masks: HashMap<Box<str>, Box<str>>,
+    pub masks: HashMap<Box<str>, Glimpse>,
 }
 
 impl<'a> Secrets<'a> {
@@ -112,7 +112,7 @@ impl Secrets<'_> {
         let Some(key) = &self.sealing_key else { return Err(unreadable("it is the key itself").into()) };
         let found = non_empty(self.resolve.unseal(text, pointer, key), || unreadable("it is empty"));
         if let Ok(secret) = &found {
-            self.masks.insert(pointer.into(), secret.mask().into());
+            self.masks.insert(pointer.into(), Glimpse::of(secret));
         }
         found
     }

@@ -119,7 +119,7 @@ fn sealed_values_open_by_the_key_that_there_is() {
     assert_eq!(state(&world, &given, "a"), "no key");
     assert_eq!((state(&world, &plain, "a"), state(&world, &plain, "c")), ("ready", "it is empty"));
     let masks = world.snapshot(&plain).masks;
-    let mask = |pointer: &str| masks.get(pointer).map(|mask| &**mask);
+    let mask = |pointer: &str| masks.get(pointer).map(|shown| &*shown.mask);
     let stars = "*".repeat(24);
     assert_eq!(mask("/providers/openai/keys/0/value"), Some(&*format!("sk-r{stars}6789")));
     assert_eq!(mask("/providers/openai/keys/1/value"), Some("********"));

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value as Json;
 
-use super::wire::{KeyBody, refusal};
-use crate::admin::etag::IfMatch;
-use crate::admin::merge::{Ground, address, invalid, made, without_secrets};
-use crate::admin::replace::{Merged, Replacement};
-use crate::admin::shape::{DEPLOYMENTS, KEY, PROVIDER, members};
-use crate::admin::view::{DEPLOYMENT_HOLDERS, Lens, aliases, aliases_canon, keys_hash};
-use crate::admin::write::{all_resolved, key, provider_with_keys, stored};
+use super::etag::IfMatch;
+use super::merge::{Ground, address, invalid, made, patched, without_secrets};
+use super::record::{KeyBody, refusal};
+use super::replace::{Merged, Replacement};
+use super::shape::{DEPLOYMENTS, KEY, PROVIDER, members};
+use super::view::{DEPLOYMENT_HOLDERS, Lens, aliases, aliases_canon, keys_hash};
+use super::write::{all_resolved, key, provider_with_keys, stored};
 use crate::config::edit::{Edit, NewValue, apply};
 use crate::config::file::KeyFile;
 use crate::config::problem::pointer_to;
@@ -124,6 +124,24 @@ impl Change for ReplaceKey {
         }
         let renewed = if merged.kept { Vec::new() } else { vec![self.key_id.clone()] };
         Ok(Plan { edits: merged.edits, renewed })
+    }
+}
+
+/// Some members of a key; all others stay.
+pub struct PatchKey {
+    pub provider: String,
+    pub key_id: String,
+    /// A record of a key; `null` takes a member away.
+    pub changes: Value,
+    pub now: String,
+}
+
+impl Change for PatchKey {
+    fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
+        let key = key(provider_with_keys(base.snapshot, &self.provider)?, &self.key_id)?;
+        let body = KeyBody::read(patched(&KEY, stored(base, &key.pointer, "key")?, &self.changes))?;
+        let (provider, key_id, now) = (self.provider.clone(), self.key_id.clone(), self.now.clone());
+        ReplaceKey { provider, key_id, body, now, if_match: IfMatch::None }.plan(base)
     }
 }
 

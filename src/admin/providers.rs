@@ -3,14 +3,14 @@
 //! the manner of older clients. Checks in the order of bifrost.md 3.6; what the file's compiler
 //! refuses is left to it.
 
+use super::etag::IfMatch;
 use super::keys;
-use super::wire::ProviderBody;
-use crate::admin::etag::IfMatch;
-use crate::admin::merge::{Ground, address, made};
-use crate::admin::replace::{Merged, Replacement};
-use crate::admin::shape::{PROVIDER, members};
-use crate::admin::view::provider_hash;
-use crate::admin::write::{all_resolved, provider, stored};
+use super::merge::{Ground, address, made};
+use super::record::ProviderBody;
+use super::replace::{Merged, Replacement};
+use super::shape::{PROVIDER, members};
+use super::view::provider_hash;
+use super::write::{all_resolved, provider, stored};
 use crate::config::edit::{Edit, NewValue};
 use crate::config::file::ProviderFile;
 use crate::config::problem::pointer_to;
