@@ -344,7 +344,7 @@ fn not_there_yet() {
         ),
         ("{\"prices\": {}}", &[]),
         ("{\"state\": {\"dir\": \"x\"}}", &[]),
-        ("{\"state\": {\"redis\": {\"url\": \"env.URL\"}}}", &["W unresolved /state/redis/url"]),
+        ("{\"state\": {\"redis\": {\"url\": \"env.REDIS_URL\"}}}", &["W unresolved /state/redis/url"]),
         ("{\"state\": {\"redis\": {}}}", &["E missing_member /state/redis/url"]),
         ("{\"state\": {\"redis\": {\"url\": \"rediss://h\"}}}", &["E bad_value /state/redis/url"]),
         (
