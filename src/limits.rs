@@ -529,3 +529,13 @@ pub const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub const PREFIX_CHARS_MAX: usize = 12;
 /// Label of a connection; names in the file may be longer.
 pub const LABEL_CHARS_MAX: usize = 64;
+/// Items of a page of a Modelux list, unless asked for otherwise, and at most.
+pub const PAGE_ITEMS_DEFAULT: usize = 50;
+pub const PAGE_ITEMS_MAX: usize = 200;
+/// Text of a cursor: a time and an id.
+pub const CURSOR_CHARS_MAX: usize = 512;
+/// Share of good attempts below which a key's health is told as degraded, and as down.
+pub const HEALTH_DEGRADED_BELOW: f64 = 0.95;
+pub const HEALTH_DOWN_BELOW: f64 = 0.5;
+/// After a rotation: attempts that were given the old key just before are on the wire by then.
+pub const ROTATION_SETTLE: Duration = Duration::from_millis(50);

@@ -20,6 +20,8 @@ const GOOGLE_REGION: &str = "global";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Address<'a> {
     Keep,
+    /// Back to the provider's own.
+    Own,
     Set(&'a str),
 }
 
@@ -49,6 +51,7 @@ pub fn members(
     }
     let url = match address {
         Address::Keep => return Ok(members),
+        Address::Own => Json::Null,
         Address::Set(url) => url.into(),
     };
     if row.needs_endpoint && !custom {
@@ -109,6 +112,7 @@ mod tests {
     fn what_each_kind_of_key_becomes() {
         let of = |auth, address| Json::Object(members(row(auth), false, Some("k"), address).unwrap());
         assert_eq!(of(AuthKind::Bearer, Address::Set("https://x")), json!({"value": "k", "base_url": "https://x"}));
+        assert_eq!(of(AuthKind::Bearer, Address::Own), json!({"value": "k", "base_url": null}));
         assert_eq!(of(AuthKind::Azure, Address::Keep), json!({"value": "k"}));
         let azure = of(AuthKind::Azure, Address::Set("https://x"));
         assert_eq!(azure, json!({"value": "k", "azure_key_config": {"endpoint": "https://x"}}));

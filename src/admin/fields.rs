@@ -1,7 +1,8 @@
 //! Bodies of the faces that do not speak in records of the file: a few members of plain types.
 //!
 //! A wrong type is malformed (400), a missing or impossible value is refused (422), as their
-//! conventions have it. `null` says as much as an absent member.
+//! conventions have it. `null` says as much as an absent member, but where a face asks for the
+//! difference.
 
 use http::StatusCode;
 
@@ -46,6 +47,11 @@ impl<'b> Fields<'b> {
     /// `null` counts as absent.
     pub fn value(&self, name: &str) -> Option<&'b Value> {
         self.0.member(name).map(|member| &member.value).filter(|value| !matches!(value.kind, Kind::Null))
+    }
+
+    /// The same where `null` says something of its own.
+    pub fn written(&self, name: &str) -> Option<&'b Value> {
+        self.0.member(name).map(|member| &member.value)
     }
 
     /// A text that is not empty.

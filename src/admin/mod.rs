@@ -40,6 +40,7 @@ mod keys;
 mod live;
 mod merge;
 mod metrics;
+mod modelux;
 pub mod openapi;
 mod origin;
 mod providers;
@@ -56,7 +57,7 @@ mod write;
 
 pub use conduct::{Asked, Errands, Made};
 pub use first_seen::FirstSeen;
-pub use refresh::{Listing, Models, Prober};
+pub use refresh::{Listing, Models, Prober, Verifying};
 pub use replay::ShowsSecret;
 pub use view::Lens;
 
@@ -134,6 +135,12 @@ impl Admin {
             AdminRoute::ConnectionPut => redeo::put(self, prober, &text).await,
             AdminRoute::ConnectionPatch => redeo::patch(self, prober, provider, query.as_deref(), &text).await,
             AdminRoute::ConnectionDelete => redeo::delete(self, provider, query.as_deref()).await,
+            AdminRoute::Credentials => modelux::providers::list(self, query.as_deref()),
+            AdminRoute::CredentialCreate => modelux::providers::create(self, prober, &text).await,
+            AdminRoute::Credential => modelux::providers::get(self, key_id),
+            AdminRoute::CredentialPatch => modelux::providers::patch(self, prober, key_id, &text).await,
+            AdminRoute::CredentialDelete => modelux::providers::delete(self, key_id).await,
+            AdminRoute::CredentialHealth => modelux::providers::health(self, key_id),
         }
     }
 

@@ -27,12 +27,19 @@ pub trait Prober: Send + Sync {
     /// `None`: there is nothing to ask for here, or nothing to ask with.
     fn models<'a>(&'a self, key: &'a Key) -> Listing<'a>;
 
-    /// The same in a while, with nobody waiting for it.
+    /// Whether the upstream takes the key, by a call that costs nothing; `None`: there is no such call.
+    /// Remembers nothing.
+    fn verify<'a>(&'a self, key: &'a Key) -> Verifying<'a>;
+
+    /// Asks for the models in a while, with nobody waiting for it.
     fn soon(&self, key: Arc<Key>);
 }
 
 /// An answer on its way.
 pub type Listing<'a> = Pin<Box<dyn Future<Output = Option<Result<Models, ListFault>>> + Send + 'a>>;
+
+/// A verdict on its way.
+pub type Verifying<'a> = Pin<Box<dyn Future<Output = Option<Result<(), ListFault>>> + Send + 'a>>;
 
 /// Asks with keys that an API has just written, so that their status is true when it is looked at.
 pub fn soon(prober: &dyn Prober, written: &Written, provider: &str, wanted: impl Fn(&Key) -> bool) {

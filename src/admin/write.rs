@@ -1,6 +1,8 @@
 //! The one way of a management API to the file: a [`Change`] is handed to the writer, and what came
 //! of it is waited for. A caller who leaves meanwhile stops nothing.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::Admin;
@@ -17,11 +19,28 @@ pub async fn apply(admin: &Admin, change: Box<dyn Change>) -> Result<Written, Ap
     Ok(answer.await.map_err(|_| ApiError::unavailable())??)
 }
 
+/// What the file with a change in it would mean, or why it cannot be made. Nothing is written.
+pub async fn try_out(admin: &Admin, change: Box<dyn Change>) -> Result<Arc<Snapshot>, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    admin.commands.try_send(Command::TryOut { change, reply }).map_err(|_| ApiError::unavailable())?;
+    Ok(answer.await.map_err(|_| ApiError::unavailable())??)
+}
+
 /// A provider of a snapshot.
 pub fn provider<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Provider, Refused> {
     let at = snapshot.index.by_name.get(name).and_then(|at| usize::try_from(*at).ok());
     let found = at.and_then(|at| snapshot.providers.get(at));
     found.map(|provider| &**provider).ok_or(Refused::NotFound { what: "provider" })
+}
+
+/// The same by any name of its row: `google` finds `gemini`.
+pub fn provider_of<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s Provider> {
+    let exact = provider(snapshot, name).ok();
+    exact.or_else(|| {
+        let row = crate::provider::row(name)?;
+        let mut names = std::iter::once(&row.id).chain(row.also);
+        names.find_map(|name| provider(snapshot, name).ok())
+    })
 }
 
 /// A provider that takes keys. One that takes none has a single key that stands nowhere in the file.

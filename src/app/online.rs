@@ -54,6 +54,7 @@ pub fn check_online(path: &Path, strict_env: bool) -> Result<Problems, Unreadabl
         room: Room::new(u64::MAX),
         identity,
         state: None,
+        running: None,
     };
     let machine = Machine::new(clock, FingerprintKey::new(random));
     for (pointer, verified) in runtime.block_on(all(&compiled.snapshot, &proxy, inbox, machine)) {

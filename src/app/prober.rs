@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::admin::{Listing, Prober};
+use crate::admin::{Listing, Prober, Verifying};
 use crate::health::ListFault;
 use crate::limits::PROBES_BEHIND_MAX;
-use crate::proxy::{Probed, Proxy, probe};
+use crate::proxy::{Probed, Proxy, Verified, probe, verify};
 use crate::snapshot::Key;
 
 /// The proxy of one worker, as management sees it. Owns the probes that nobody waits for: they end
@@ -33,6 +33,16 @@ impl Prober for WorkerProber {
                 Probed::Timeout => Some(Err(ListFault::Timeout)),
                 Probed::Unexpected => Some(Err(ListFault::Unexpected)),
                 Probed::Unsupported => None,
+            }
+        })
+    }
+
+    fn verify<'a>(&'a self, key: &'a Key) -> Verifying<'a> {
+        Box::pin(async move {
+            match verify(&self.proxy, key).await {
+                Verified::Good => Some(Ok(())),
+                Verified::Failed(fault) => Some(Err(fault)),
+                Verified::Unsupported => None,
             }
         })
     }

@@ -322,6 +322,7 @@ fn spawn(
     commands: mpsc::Receiver<ListenerCommand>,
     ended: mpsc::Sender<()>,
 ) -> Result<thread::JoinHandle<server::Drained>, Failure> {
+    let running = Arc::clone(&shared.store);
     let proxy = Arc::new(Proxy {
         upstream: shared.upstream(shared.caps.clone()),
         dice: Mutex::new(Dice::new(u64::from(shared.process) << 16 | index as u64)),
@@ -332,6 +333,7 @@ fn spawn(
         room: shared.room.clone(),
         identity: shared.identity.clone(),
         state: Some(shared.admin.state.clone()),
+        running: Some(Arc::new(move || running.snapshot())),
     });
     let ids = RequestIds::new(shared.process, u8::try_from(index).unwrap_or(u8::MAX));
     let (store, admin) = (Arc::clone(&shared.store), Arc::clone(&shared.admin));

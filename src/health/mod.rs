@@ -9,13 +9,17 @@ mod budget;
 #[cfg(test)]
 mod property_tests;
 pub mod registry;
+mod windows;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bar::{Bar, ModelBars};
 pub use budget::RetryBudget;
 pub use registry::Registry;
+use windows::Windows;
+pub use windows::{Window, WindowSeen};
 
 use crate::id::UpstreamModel;
 use crate::limits::{
@@ -124,6 +128,12 @@ pub struct KeyHealth {
     /// Times that the breaker opened since the last success.
     openings: AtomicU32,
     seen: AtomicU8,
+    /// Made at the first attempt: a key that is never used costs nothing.
+    windows: OnceLock<Box<Windows>>,
+    /// When an attempt ended last, in ticks and one more; 0: never.
+    last_attempt: AtomicU64,
+    /// An API put another secret in its place: no attempt begins with this one.
+    rotated: AtomicBool,
 }
 
 impl KeyHealth {
@@ -192,6 +202,30 @@ impl KeyHealth {
     /// under for its credential ends. A rate limit or a breaker is about something else and stays.
     pub fn vouched(&self, now: Ticks) {
         self.whole.pardon(Why::Unauthorized, now);
+    }
+
+    /// An attempt with the key ended: with a first byte after `good`, or in a failure of the upstream's.
+    pub fn attempted(&self, good: Option<Duration>, now: Ticks) {
+        self.windows.get_or_init(Box::default).add(good, now);
+        self.last_attempt.store(now.0.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How the attempts went lately.
+    pub fn window(&self, window: Window, now: Ticks) -> WindowSeen {
+        self.windows.get().map(|windows| windows.seen(window, now)).unwrap_or_default()
+    }
+
+    pub fn last_attempt(&self) -> Option<Ticks> {
+        self.last_attempt.load(Ordering::Relaxed).checked_sub(1).map(Ticks)
+    }
+
+    /// From now on requests of older generations take the key that stands in its place.
+    pub fn rotate(&self) {
+        self.rotated.store(true, Ordering::Release);
+    }
+
+    pub fn is_rotated(&self) -> bool {
+        self.rotated.load(Ordering::Acquire)
     }
 
     pub fn standing(&self, now: Ticks) -> Standing {

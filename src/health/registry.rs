@@ -45,7 +45,13 @@ impl Registry {
 
     /// The cell of a key; a new one for a key that was not there before.
     pub fn key(&mut self, id: &KeyId, hash: ConfigHash, fingerprint: Fingerprint) -> Arc<KeyHealth> {
-        Arc::clone(&self.keys.entry((id.clone(), hash, fingerprint)).or_default().health)
+        let entry = self.keys.entry((id.clone(), hash, fingerprint)).or_default();
+        // A secret that was rotated away and comes back: requests that still hold the old cell must not
+        // take it for a reason to go on with it.
+        if entry.health.is_rotated() {
+            *entry = Entry::default();
+        }
+        Arc::clone(&entry.health)
     }
 
     /// Breaker and retry budget of an origin, shared by all keys whose destination it is.

@@ -123,10 +123,8 @@ pub async fn run(
         };
         if !pick.wait.is_zero() {
             back_off(&pick, guard).await;
-            if pick.is_stopped(proxy.clock.now()) {
-                continue;
-            }
         }
+        let Some(pick) = still(pick, &proxy) else { continue };
         guard.tries(&pick);
         priced(call, &pick, guard)?;
         let mut attempt = AttemptGuard::new(&pick, &proxy);
@@ -182,6 +180,12 @@ fn priced(call: &Call<'_>, pick: &Pick, guard: &mut RequestGuard) -> Result<(), 
     let countable =
         call.caller.project(call.snapshot).is_none_or(|it| is_countable(it, prices, provider, model.as_str()));
     if countable { Ok(()) } else { Err(super::uncountable(model.as_str())) }
+}
+
+/// The pick as it may be used by now: what was waited for may have been stopped, a key rotated.
+fn still(pick: Pick, proxy: &Proxy) -> Option<Pick> {
+    let stopped = !pick.wait.is_zero() && pick.is_stopped(proxy.clock.now());
+    if stopped { None } else { proxy.current(pick) }
 }
 
 /// Waits before the same key is asked again. A caller who leaves meanwhile ends the wait: nothing is

@@ -38,23 +38,30 @@ pub struct AttemptGuard {
     counted: bool,
     /// What it counts as when its answer goes out whole.
     whole: AttemptOutcome,
+    began: Ticks,
+    /// From there to the first byte of a good answer, or of an error that tells nothing of the key.
+    latency: Option<Duration>,
 }
 
 impl AttemptGuard {
     pub fn new(pick: &Pick, proxy: &Arc<Proxy>) -> Self {
         let (key, model, proxy) = (Arc::clone(&pick.key), pick.model.clone(), Arc::clone(proxy));
-        Self { key, model, proxy, told: false, counted: false, whole: AttemptOutcome::Ok }
+        let began = proxy.clock.now();
+        Self { key, model, proxy, told: false, counted: false, whole: AttemptOutcome::Ok, began, latency: None }
     }
 
     /// A good answer began: the key works, whatever becomes of the stream.
     pub fn succeeded(&mut self) {
         self.told = true;
-        succeeded(&self.key, self.model.as_ref(), self.proxy.clock.now());
+        let now = self.proxy.clock.now();
+        self.latency = Some(now.since(self.began));
+        succeeded(&self.key, self.model.as_ref(), now);
     }
 
     /// An error is passed on of which the key learns nothing.
     pub fn passes_on(&mut self, class: FaultClass) {
         self.whole = outcome_of(Kind::Answer(class));
+        self.latency = Some(self.proxy.clock.now().since(self.began));
     }
 
     /// The answer has ended, and not for a fault of the upstream's.
@@ -81,6 +88,23 @@ impl AttemptGuard {
 
     fn count(&mut self, outcome: AttemptOutcome) {
         self.counted = true;
+        let now = self.proxy.clock.now();
+        match outcome {
+            AttemptOutcome::Ok | AttemptOutcome::Caller | AttemptOutcome::CallerLeft => {
+                let answered =
+                    self.latency.or_else(|| (outcome == AttemptOutcome::Caller).then(|| now.since(self.began)));
+                if answered.is_some() {
+                    self.key.health.attempted(answered, now);
+                }
+            }
+            AttemptOutcome::Credential
+            | AttemptOutcome::ModelAccess
+            | AttemptOutcome::Rate
+            | AttemptOutcome::Server
+            | AttemptOutcome::Connect
+            | AttemptOutcome::Timeout
+            | AttemptOutcome::Broken => self.key.health.attempted(None, now),
+        }
         self.proxy.recorder.attempt(self.key.provider.as_str(), self.key.id.as_str(), outcome);
     }
 }

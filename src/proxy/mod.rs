@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::clock::Clock;
 use crate::dialect::Operation;
 use crate::dialect::kept::Spot;
-use crate::dispatch::{Dice, ModelRequest, Pin, Plan, plan};
+use crate::dispatch::{Dice, ModelRequest, Pick, Pin, Plan, plan};
 use crate::error::{Blame, GatewayError, Kind};
 use crate::id::{ModelName, ProviderName, UpstreamModel};
 use crate::identity::Identity;
@@ -70,6 +70,9 @@ static REQUEST_IDS: [HeaderName; 4] = [
     HeaderName::from_static("x-amzn-requestid"),
 ];
 
+/// Looks up the generation that runs now.
+pub type Running = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;
+
 /// What one worker lends to all its requests.
 pub struct Proxy {
     pub upstream: Upstream,
@@ -85,9 +88,23 @@ pub struct Proxy {
     pub identity: Identity,
     /// Who made what upstreams keep; `None` where nothing is kept either.
     pub state: Option<State>,
+    /// The generation that runs now, for requests of older ones whose key was rotated; `None` where no
+    /// other follows.
+    pub running: Option<Running>,
 }
 
 impl Proxy {
+    /// The pick as it may be used: a key that an API has given another secret meanwhile gives way to
+    /// what stands in its place now. `None`: nothing does.
+    fn current(&self, mut pick: Pick) -> Option<Pick> {
+        if pick.key.health.is_rotated() {
+            let running = self.running.as_ref()?();
+            let keys = running.providers.iter().filter(|it| it.name == pick.key.provider).flat_map(|it| &it.keys);
+            pick.key = Arc::clone(keys.into_iter().find(|key| key.id == pick.key.id && key.enabled)?);
+        }
+        Some(pick)
+    }
+
     /// Uncontended: a worker has one thread. Poison means that a draw panicked, and a generator of
     /// dice has no state that could be torn.
     fn dice(&self) -> MutexGuard<'_, Dice> {

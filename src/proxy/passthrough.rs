@@ -140,7 +140,8 @@ fn pick(through: &Through<'_>, guard: &mut RequestGuard) -> Result<Pick, Gateway
     let proxy = Arc::clone(guard.proxy());
     let now = proxy.clock.now();
     let picked = plan.next(through.snapshot, now, &mut proxy.dice());
-    let pick = picked.map_err(|_| no_eligible_key(through.snapshot, &request, through.caller, now))?;
+    let pick = picked.ok().and_then(|pick| proxy.current(pick));
+    let pick = pick.ok_or_else(|| no_eligible_key(through.snapshot, &request, through.caller, now))?;
     guard.tries(&pick);
     Ok(pick)
 }

@@ -113,6 +113,7 @@ mod tests {
             models: ModelLists::new(Arc::new(|_, _| {})),
             room: Room::new(u64::MAX),
             identity: Identity::new().0,
+            running: None,
             state: None,
         }
     }

@@ -37,6 +37,12 @@ pub enum AdminRoute {
     ConnectionPut,
     ConnectionPatch,
     ConnectionDelete,
+    Credentials,
+    CredentialCreate,
+    Credential,
+    CredentialPatch,
+    CredentialDelete,
+    CredentialHealth,
 }
 
 impl AdminRoute {
@@ -49,7 +55,9 @@ impl AdminRoute {
             | Self::KeyCreate
             | Self::KeyPut
             | Self::ConnectionPut
-            | Self::ConnectionPatch => true,
+            | Self::ConnectionPatch
+            | Self::CredentialCreate
+            | Self::CredentialPatch => true,
             Self::ConfigStatus
             | Self::ConfigReload
             | Self::Explain
@@ -65,7 +73,11 @@ impl AdminRoute {
             | Self::KeyRefresh
             | Self::Catalogue
             | Self::Connections
-            | Self::ConnectionDelete => false,
+            | Self::ConnectionDelete
+            | Self::Credentials
+            | Self::Credential
+            | Self::CredentialDelete
+            | Self::CredentialHealth => false,
         }
     }
 }
@@ -136,6 +148,12 @@ pub const ADMIN: &[AdminRow] = &[
     row("POST", "/v1/providers", AdminRoute::ConnectionPut),
     row("PATCH", "/v1/providers/{provider}", AdminRoute::ConnectionPatch),
     row("DELETE", "/v1/providers/{provider}", AdminRoute::ConnectionDelete),
+    row("GET", "/manage/v1/providers", AdminRoute::Credentials),
+    row("POST", "/manage/v1/providers", AdminRoute::CredentialCreate),
+    row("GET", "/manage/v1/providers/{key_id}", AdminRoute::Credential),
+    row("PATCH", "/manage/v1/providers/{key_id}", AdminRoute::CredentialPatch),
+    row("DELETE", "/manage/v1/providers/{key_id}", AdminRoute::CredentialDelete),
+    row("GET", "/manage/v1/providers/{key_id}/health", AdminRoute::CredentialHealth),
 ];
 
 /// A management call: its row, and what its path names.

@@ -18,6 +18,7 @@ use super::{ApplyError, Base, Change, Generation, Plan, PreparedToken, Written, 
 use crate::config::Problems;
 use crate::hash::ConfigHash;
 use crate::limits::{APPLY_ATTEMPTS_MAX, SETTLE_INTERVAL, SETTLE_WINDOW};
+use crate::snapshot::Snapshot;
 use crate::ticks::Ticks;
 
 /// What a change is planned on.
@@ -74,6 +75,25 @@ impl Writer {
             }
         }
         Err(ApplyError::ConfigChanged)
+    }
+
+    /// What the file with the change in it compiles to; it is neither written nor run.
+    pub(super) async fn try_out(&mut self, change: Box<dyn Change>) -> Result<Arc<Snapshot>, ApplyError> {
+        let seen = self.look_for_apply().await;
+        let now = self.options.clock.now();
+        let ground = self.ground(&seen, now)?;
+        let base = ground.base();
+        if base.snapshot.management.locked {
+            return Err(self.locked());
+        }
+        let plan = std::panic::catch_unwind(AssertUnwindSafe(|| change.plan(&base)));
+        let plan = plan.map_err(|_panic| problems(internal(base.hash)))?.map_err(ApplyError::from)?;
+        let text = draft::text(&base, &plan, &mut *self.options.sealer)?;
+        let (built, _unused) = self.compile_draft(&base, &plan, &text, &seen, now)?;
+        change.accept(&built.compiled.snapshot).map_err(ApplyError::from)?;
+        // Cells of keys that came to nothing are not kept for ever.
+        self.options.compile.swapped(&self.journal.store().load(), now);
+        Ok(Arc::new(built.compiled.snapshot))
     }
 
     /// The file as it is now. One that somebody seems to be writing just now gets a little time.

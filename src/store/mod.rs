@@ -134,5 +134,11 @@ pub enum Command {
         change: Box<dyn Change>,
         reply: Applied,
     },
+    /// A management API wants to know what the file with a change in it would mean: the key that it is to
+    /// verify before anything is written.
+    TryOut {
+        change: Box<dyn Change>,
+        reply: oneshot::Sender<Result<Arc<Snapshot>, ApplyError>>,
+    },
     Shutdown,
 }

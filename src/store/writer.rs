@@ -188,6 +188,10 @@ impl Writer {
                         // Whoever asked may have left; what is written is written.
                         let _left = reply.send(applied);
                     }
+                    Some(Command::TryOut { change, reply }) => {
+                        let tried = self.try_out(change).await;
+                        let _left = reply.send(tried);
+                    }
                     Some(Command::ModelsListed { provider, models }) => {
                         self.relist |= self.options.compile.listed(&provider, models);
                     }

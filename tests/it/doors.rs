@@ -69,12 +69,22 @@ impl House {
 /// A path and a body of a row that change something.
 fn effective(row: &AdminRow) -> (String, String) {
     let (provider, key) = if row.method == "DELETE" { ("up", "spare") } else { ("openai", "main") };
+    // The same two keys by the ids that the Modelux face has for them.
+    let key = match (row.path.starts_with("/manage/"), key) {
+        (true, "main") => "prov_0FHKA8J7MRWZX7A3V1CR8MTS93",
+        (true, _) => "prov_2Z99D8YC9KFV647J3VKAZBJ1BH",
+        (false, key) => key,
+    };
     let path = row.path.replace("{provider}", provider).replace("{key_id}", key);
     let path = if row.path == "/api/explain" { format!("{path}?model=openai/m") } else { path };
     let body = match (row.method, row.path.rsplit('/').next()) {
         ("POST", Some("providers")) if row.path.starts_with("/v1/") => {
             json!({"provider": "groq", "api_key": "env.B_KEY"})
         }
+        ("POST", Some("providers")) if row.path.starts_with("/manage/") => {
+            json!({"vendor": "groq", "name": "new", "api_key": "env.B_KEY"})
+        }
+        ("PATCH", Some("{key_id}")) => json!({"name": "renamed"}),
         ("PATCH", _) => json!({"priority": 7}),
         ("POST", Some("providers")) => json!({"provider": "groq"}),
         ("POST", Some("keys")) => json!({"name": "new", "value": "env.B_KEY"}),

@@ -36,6 +36,7 @@ mod limits;
 mod management;
 mod masks;
 mod memory;
+mod modelux;
 mod network;
 mod online;
 mod overload;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::reference;
 
 /// By name of the component.
-pub(super) fn answers() -> [(&'static str, Value); 26] {
+pub(super) fn answers() -> [(&'static str, Value); 32] {
     [
         ("Object", json!({"type": "object"})),
         ("Document", json!({"description": "A config.json; comments and trailing commas are accepted."})),
@@ -55,6 +55,12 @@ pub(super) fn answers() -> [(&'static str, Value); 26] {
         ("Connections", object(&["data"], json!({"data": list("Connection")}))),
         ("NewConnection", connection_body(&["provider", "api_key"])),
         ("ConnectionChange", connection_body(&[])),
+        ("Credential", credential()),
+        ("Credentials", page("Credential")),
+        ("CredentialHealth", credential_health()),
+        ("NewCredential", credential_body(&["vendor", "name"])),
+        ("CredentialChange", credential_body(&[])),
+        ("Deleted", object(&["id", "deleted"], json!({"id": text(), "deleted": {"const": true}}))),
     ]
 }
 
@@ -243,7 +249,6 @@ fn priority() -> Value {
 
 /// A body; what must be there cannot be null.
 fn connection_body(required: &[&str]) -> Value {
-    let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
     let some = json!({"type": "string", "minLength": 1});
     let api_key = if required.contains(&"api_key") { some.clone() } else { or_null(some.clone()) };
     let mut members = json!({
@@ -256,6 +261,77 @@ fn connection_body(required: &[&str]) -> Value {
         && let Some(members) = members.as_object_mut()
     {
         members.insert("provider".to_owned(), some);
+    }
+    closed(required, members)
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({"anyOf": [schema, {"type": "null"}]})
+}
+
+/// A list in pages.
+fn page(name: &str) -> Value {
+    object(
+        &["data", "next_cursor", "has_more"],
+        json!({"data": list(name), "next_cursor": {"type": ["string", "null"]}, "has_more": {"type": "boolean"}}),
+    )
+}
+
+fn health_state() -> Value {
+    json!({"enum": ["healthy", "degraded", "down", "unknown"]})
+}
+
+fn credential() -> Value {
+    let health = object(
+        &["state", "p50_latency_ms", "last_check_at"],
+        json!({
+            "state": health_state(), "p50_latency_ms": {"type": ["integer", "null"]},
+            "last_check_at": {"type": ["string", "null"]},
+        }),
+    );
+    object(
+        &["id", "vendor", "name", "base_url", "status", "health", "created_at"],
+        json!({
+            "id": text(), "vendor": text(), "name": text(), "base_url": {"type": ["string", "null"]},
+            "status": {"enum": ["active", "disabled", "error"]}, "health": health,
+            "created_at": {"type": "string", "format": "date-time"},
+            "verification": {"enum": ["verified", "unsupported"], "description": "Where a new api_key came."},
+        }),
+    )
+}
+
+fn credential_health() -> Value {
+    let latency = json!({"type": ["integer", "null"]});
+    let window = object(
+        &["requests", "errors", "success_rate", "latency_ms"],
+        json!({
+            "requests": whole(), "errors": whole(), "success_rate": {"type": ["number", "null"]},
+            "latency_ms": object(
+                &["p50", "p90", "p95", "p99"],
+                json!({"p50": latency, "p90": latency, "p95": latency, "p99": latency}),
+            ),
+        }),
+    );
+    object(
+        &["id", "state", "reason", "last_check_at", "windows"],
+        json!({
+            "id": text(), "state": health_state(), "reason": text(), "last_check_at": {"type": ["string", "null"]},
+            "windows": object(&["1m", "5m", "1h"], json!({"1m": window, "5m": window, "1h": window})),
+        }),
+    )
+}
+
+fn credential_body(required: &[&str]) -> Value {
+    let some = json!({"type": "string", "minLength": 1});
+    let mut members = json!({"api_key": or_null(some.clone()), "base_url": or_null(some.clone())});
+    if let Some(members) = members.as_object_mut() {
+        if required.contains(&"vendor") {
+            members.insert("vendor".to_owned(), some.clone());
+            members.insert("name".to_owned(), some);
+        } else {
+            members.insert("name".to_owned(), or_null(some));
+            members.insert("status".to_owned(), json!({"enum": ["active", "disabled", null]}));
+        }
     }
     closed(required, members)
 }

@@ -3,191 +3,18 @@
 //! committed; a test fails when the committed one is stale.
 
 mod answers;
+mod operations;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use self::answers::answers;
+use self::operations::{Operation, Tagged, operation};
 use super::json as answer_json;
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::project::Scope;
 use crate::router::{ADMIN, AdminRoute, AdminRow, Face, face};
-
-/// What the table does not say of a route.
-struct Operation {
-    id: &'static str,
-    tag: &'static str,
-    summary: &'static str,
-    /// Component of the body.
-    body: Option<&'static str>,
-    /// Component of the answer.
-    answer: &'static str,
-    /// Query parameters: name, whether it must be there, what it is.
-    query: &'static [(&'static str, bool, &'static str)],
-    /// Conditions that may be sent: a state that is known, one that is expected.
-    tagged: Tagged,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tagged {
-    No,
-    IfNoneMatch,
-    IfMatch,
-}
-
-const READ: Operation = Operation {
-    id: "",
-    tag: "Keys",
-    summary: "",
-    body: None,
-    answer: "Object",
-    query: &[],
-    tagged: Tagged::IfNoneMatch,
-};
-const WRITE: Operation = Operation { tagged: Tagged::IfMatch, ..READ };
-const CONFIG: Operation = Operation { tag: "Config", tagged: Tagged::No, ..READ };
-
-fn operation(route: AdminRoute) -> Operation {
-    match route {
-        AdminRoute::ConfigStatus => {
-            Operation { id: "getConfigStatus", summary: "What runs, what is on disk, what went wrong last", ..CONFIG }
-        }
-        AdminRoute::ConfigReload => Operation {
-            id: "reloadConfig",
-            summary: "Read the file and every reference again, and wait for the outcome",
-            answer: "Reload",
-            ..CONFIG
-        },
-        AdminRoute::ConfigCheck => Operation {
-            id: "checkConfig",
-            summary: "Check a document as a config, comments and all, without resolving a reference",
-            body: Some("Document"),
-            answer: "Check",
-            ..CONFIG
-        },
-        AdminRoute::Explain => Operation {
-            id: "explainModel",
-            summary: "Which keys could serve a model, in which order and with which shares, and which not and why",
-            answer: "Explanation",
-            query: &[
-                ("model", true, "As a caller would write it: a name, provider/model or @route"),
-                ("project", false, "Id of a project: only what it may use counts"),
-            ],
-            ..CONFIG
-        },
-        AdminRoute::OpenApi => Operation { id: "getOpenApi", summary: "This document", ..CONFIG },
-        AdminRoute::AllKeys => Operation {
-            id: "listAllKeys",
-            summary: "All keys of all providers, in short",
-            answer: "KeyEntries",
-            ..READ
-        },
-        AdminRoute::Keys => Operation { id: "listProviderKeys", summary: "Keys of a provider", answer: "Keys", ..READ },
-        AdminRoute::Key => Operation { id: "getProviderKey", summary: "A key", answer: "KeyView", ..READ },
-        AdminRoute::KeyCreate => Operation {
-            id: "createProviderKey",
-            summary: "Create a key; its id is made where none is sent",
-            body: Some("Key"),
-            answer: "KeyView",
-            ..WRITE
-        },
-        AdminRoute::KeyPut => Operation {
-            id: "updateProviderKey",
-            summary: "Replace a key; a secret that is left out, or sent as its mask, stays",
-            body: Some("Key"),
-            answer: "KeyView",
-            ..WRITE
-        },
-        AdminRoute::KeyDelete => {
-            Operation { id: "deleteProviderKey", summary: "Delete a key; answers with it", answer: "KeyView", ..WRITE }
-        }
-        AdminRoute::KeyRefresh => Operation {
-            id: "refreshKeyModels",
-            summary: "Ask the upstream for its models with this key",
-            answer: "Probe",
-            tagged: Tagged::No,
-            ..READ
-        },
-        AdminRoute::Catalogue
-        | AdminRoute::Connections
-        | AdminRoute::ConnectionPut
-        | AdminRoute::ConnectionPatch
-        | AdminRoute::ConnectionDelete => of_connections(route),
-        _ => of_providers(route),
-    }
-}
-
-fn of_providers(route: AdminRoute) -> Operation {
-    let read = Operation { tag: "Providers", answer: "ProviderView", ..READ };
-    let write = Operation { tagged: Tagged::IfMatch, ..read };
-    match route {
-        AdminRoute::Provider => Operation { id: "getProvider", summary: "A provider without its keys", ..read },
-        AdminRoute::ProviderCreate => Operation {
-            id: "createProvider",
-            summary: "Create a provider, with keys or without",
-            body: Some("NewProvider"),
-            tagged: Tagged::No,
-            ..write
-        },
-        AdminRoute::ProviderPut => Operation {
-            id: "putProvider",
-            summary: "Create a provider, or replace its settings; its keys stay",
-            body: Some("ProviderSettings"),
-            ..write
-        },
-        AdminRoute::ProviderDelete => {
-            Operation { id: "deleteProvider", summary: "Delete a provider with its keys", answer: "Named", ..write }
-        }
-        AdminRoute::ProviderRefresh => Operation {
-            id: "refreshProviderModels",
-            summary: "Ask the upstream for its models with each key",
-            answer: "Probes",
-            tagged: Tagged::No,
-            ..read
-        },
-        _ => Operation { id: "listProviders", summary: "All providers by name", answer: "Providers", ..read },
-    }
-}
-
-fn of_connections(route: AdminRoute) -> Operation {
-    let label = &[("label", false, "Of the connection, where its provider has several")];
-    let one = Operation { tag: "Connections", answer: "Connection", tagged: Tagged::No, ..READ };
-    match route {
-        AdminRoute::Catalogue => Operation {
-            id: "listProviderCatalog",
-            summary: "Providers that can be connected; open to all",
-            answer: "Catalogue",
-            ..one
-        },
-        AdminRoute::ConnectionPut => Operation {
-            id: "putConnection",
-            summary: "Connect a provider, or change its connection",
-            body: Some("NewConnection"),
-            ..one
-        },
-        AdminRoute::ConnectionPatch => Operation {
-            id: "updateConnection",
-            summary: "Change the members that are sent",
-            body: Some("ConnectionChange"),
-            query: label,
-            ..one
-        },
-        AdminRoute::ConnectionDelete => Operation {
-            id: "deleteConnection",
-            summary: "Remove a connection; refused where a route would be left without a key",
-            answer: "Ok",
-            query: label,
-            ..one
-        },
-        _ => Operation {
-            id: "listConnections",
-            summary: "All connections in the order in which they are tried",
-            answer: "Connections",
-            ..one
-        },
-    }
-}
 
 /// `GET /api/openapi.json`.
 pub fn answer() -> Response<Bytes> {
@@ -213,7 +40,7 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/"}],
         "security": [{"managementKey": []}],
-        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}, {"name": "Connections"}],
+        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}, {"name": "Connections"}, {"name": "Credentials"}],
         "paths": paths,
         "components": {
             "securitySchemes": {"managementKey": {
@@ -316,6 +143,8 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
             Some("The key's requests of this minute are used up; see Retry-After"),
         ),
         ("500", writes, Some("The disk failed; nothing has changed")),
+        ("502", row.route == AdminRoute::CredentialPatch, Some("The upstream could not be asked about the new key")),
+        ("504", row.route == AdminRoute::CredentialPatch, Some("The upstream did not answer in time")),
         ("503", true, Some("Too many requests at the same time, or the process is ending")),
         ("507", writes, Some("The disk is full; nothing has changed")),
     ];
@@ -355,6 +184,10 @@ fn example(name: &str) -> Value {
             "provider": first_provider(), "api_key": "env.OPENAI_API_KEY", "priority": 500, "label": "main",
         }),
         "ConnectionChange" => json!({"priority": 100}),
+        "NewCredential" => json!({
+            "vendor": first_provider(), "name": "Production", "api_key": "env.OPENAI_API_KEY", "base_url": null,
+        }),
+        "CredentialChange" => json!({"name": "Production"}),
         "ProviderSettings" => json!({"network_config": {"connect_timeout_in_seconds": 5}}),
         _ => json!({"providers": {first_provider(): {"keys": [{"value": "env.OPENAI_API_KEY"}]}}}),
     }

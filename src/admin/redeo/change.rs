@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use crate::admin::credential::{self, complete};
 use crate::admin::error::ApiError;
 use crate::admin::etag::IfMatch;
+use crate::admin::fields;
 use crate::admin::keys::{CreateKey, PatchKey};
 use crate::admin::providers::CreateProvider;
 use crate::admin::record::{KeyBody, ProviderBody};
@@ -54,7 +55,7 @@ pub struct Put {
 
 impl Change for Put {
     fn plan(&self, base: &Base<'_>) -> Result<Plan, Refused> {
-        let Some(found) = self.target.provider(base.snapshot) else { return self.first(base) };
+        let Some(found) = write::provider_of(base.snapshot, &self.target.provider) else { return self.first(base) };
         if is_keyless(found) {
             return Err(keyless());
         }
@@ -83,6 +84,9 @@ impl Put {
         };
         if row.keyless {
             return Err(keyless());
+        }
+        if row.needs_endpoint && self.sent.endpoint.is_none() {
+            return Err(refused(fields::missing("endpoint")));
         }
         let body = ProviderBody { value: credential::record(Map::new()).map_err(refused)?, name: None, keys: None };
         let body = ProviderBody { keys: Some(vec![self.key(row, false, base.snapshot)?]), ..body };
@@ -146,20 +150,10 @@ impl Change for Disconnect {
 }
 
 impl Target {
-    /// By its name in the file, else by any name of its row.
-    fn provider<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Provider> {
-        let exact = write::provider(snapshot, &self.provider).ok();
-        exact.or_else(|| {
-            let row = provider::row(&self.provider)?;
-            let mut names = std::iter::once(&row.id).chain(row.also);
-            names.find_map(|name| write::provider(snapshot, name).ok())
-        })
-    }
-
     /// The one that is there, or the one that the label names.
     fn key<'s>(&self, snapshot: &'s Snapshot) -> Result<(&'s Provider, &'s Key), Refused> {
         let missing = Refused::NotFound { what: "connection" };
-        let provider = self.provider(snapshot).ok_or_else(|| missing.clone())?;
+        let provider = write::provider_of(snapshot, &self.provider).ok_or_else(|| missing.clone())?;
         let keys = keys(provider);
         let key = match (keys.as_slice(), self.label.as_deref()) {
             ([], _) => return Err(missing),
