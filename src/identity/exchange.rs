@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::provider::BaseUrl;
 use crate::secret::Secret;
-use crate::snapshot::{Reach, Timeouts, Transport, Wire};
+use crate::snapshot::{IssuerWay, Reach, Timeouts, Transport, Wire};
 use crate::upstream::{Upstream, UpstreamBody};
 
 /// Kept between two calls only as long as a flight of several takes.
@@ -74,11 +74,17 @@ impl Issuer {
         PathAndQuery::try_from(text).map_err(|_| NoPass::Unusable("the address of the issuer of tokens is none"))
     }
 
-    fn transport(&self) -> Transport {
+    /// `way` does not hold for the machine's own services: they are nobody's but this machine's.
+    fn transport(&self, way: &IssuerWay) -> Transport {
+        let (proxy, ca_pem) = match self.metadata {
+            true => (None, None),
+            false => (way.through.towards(&self.base), way.ca_pem.clone()),
+        };
         let BaseUrl { scheme, authority, host, port, .. } = self.base.clone();
         let mut hasher = blake3::Hasher::new_derive_key(TRANSPORT_DOMAIN);
         hasher
-            .update(&[u8::from(self.metadata)])
+            .update(&[u8::from(self.metadata), u8::from(proxy.is_some())])
+            .update(&if self.metadata { 0 } else { way.id }.to_le_bytes())
             .update(scheme.as_str().as_bytes())
             .update(authority.as_str().as_bytes());
         let mut number = [0; 8];
@@ -90,11 +96,11 @@ impl Issuer {
             authority,
             host,
             port,
-            ca_pem: None,
+            ca_pem,
             skip_verify: false,
             keep_alive: KEEP_ALIVE,
             in_process: false,
-            wire: Wire { reach, ..Wire::default() },
+            wire: Wire { reach, proxy, ..Wire::default() },
         }
     }
 
@@ -119,15 +125,16 @@ pub struct Told {
     pub body: Bytes,
 }
 
-/// The way to all issuers.
+/// The way to all issuers of one flight.
 pub struct Exchange {
     upstream: Upstream,
     pub world: Arc<dyn World>,
+    way: Arc<IssuerWay>,
 }
 
 impl Exchange {
-    pub fn new(upstream: Upstream, world: Arc<dyn World>) -> Self {
-        Self { upstream, world }
+    pub fn new(upstream: Upstream, world: Arc<dyn World>, way: Arc<IssuerWay>) -> Self {
+        Self { upstream, world, way }
     }
 
     /// `headers` besides those that every call has.
@@ -147,7 +154,7 @@ impl Exchange {
         let head = request.headers_mut();
         head.entry(ACCEPT).or_insert(JSON);
         head.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("keyway/", env!("CARGO_PKG_VERSION"))));
-        let sent = self.upstream.send(&issuer.transport(), &issuer.timeouts(), request).await;
+        let sent = self.upstream.send(&issuer.transport(&self.way), &issuer.timeouts(), request).await;
         let answer = sent.map_err(|_| NoPass::Unreachable)?;
         let body = Limited::new(answer.body, IDENTITY_ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|_| NoPass::Unreachable)?.to_bytes();
@@ -293,10 +300,17 @@ mod tests {
         ] {
             assert_eq!(Issuer::public(url).is_ok(), public, "{url}");
         }
-        assert_eq!(Issuer::metadata("http://169.254.169.254").unwrap().transport().wire.reach, Reach::Metadata);
+        let way = IssuerWay { id: 1, ca_pem: Some("pem".into()), ..IssuerWay::default() };
+        let public = Issuer::public("https://h").unwrap();
+        assert_eq!(public.transport(&way).ca_pem.as_deref(), Some("pem"));
+        assert_ne!(public.transport(&way).id, public.transport(&IssuerWay::default()).id);
+        let own = Issuer::metadata("http://169.254.169.254").unwrap();
+        assert_eq!((own.transport(&way).ca_pem, own.transport(&way).wire.proxy), (None, None));
+        assert_eq!(own.transport(&way).id, own.transport(&IssuerWay::default()).id);
+        assert_eq!(Issuer::metadata("http://169.254.169.254").unwrap().transport(&way).wire.reach, Reach::Metadata);
         assert_ne!(
-            Issuer::metadata("http://127.0.0.1").unwrap().transport().id,
-            Issuer::public("http://127.0.0.1").unwrap().transport().id
+            Issuer::metadata("http://127.0.0.1").unwrap().transport(&way).id,
+            Issuer::public("http://127.0.0.1").unwrap().transport(&way).id
         );
         let issuer = Issuer::public("https://h/below").unwrap();
         assert_eq!(issuer.path_and_query("/a?b=c").unwrap().as_str(), "/below/a?b=c");

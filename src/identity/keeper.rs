@@ -21,24 +21,25 @@ pub struct Inbox(pub(super) mpsc::Receiver<Ask>);
 
 pub struct Keeper {
     inbox: Inbox,
-    exchange: Arc<Exchange>,
+    upstream: Upstream,
+    world: Arc<dyn World>,
 }
 
 impl Keeper {
     /// `upstream` is the keeper's own: connections belong to the thread that runs it.
     pub fn new(inbox: Inbox, upstream: Upstream, world: Arc<dyn World>) -> Self {
-        Self { inbox, exchange: Arc::new(Exchange::new(upstream, world)) }
+        Self { inbox, upstream, world }
     }
 
     /// Until nobody is left who could ask.
     pub async fn run(self) {
-        let Self { inbox: Inbox(mut inbox), exchange } = self;
+        let Self { inbox: Inbox(mut inbox), upstream, world } = self;
         let mut flights = JoinSet::new();
         loop {
             tokio::select! {
                 Some(_) = flights.join_next() => {}
                 ask = inbox.recv(), if flights.len() < IDENTITY_FETCHES_MAX => match ask {
-                    Some(ask) => drop(flights.spawn(fly(ask, Arc::clone(&exchange)))),
+                    Some(ask) => drop(flights.spawn(fly(ask, upstream.clone(), Arc::clone(&world)))),
                     None => return,
                 },
             }
@@ -46,9 +47,10 @@ impl Keeper {
     }
 }
 
-async fn fly(ask: Ask, exchange: Arc<Exchange>) {
-    let Ask { credential, cell } = ask;
-    let mut landing = Landing { cell, exchange: Arc::clone(&exchange), outcome: None };
+async fn fly(ask: Ask, upstream: Upstream, world: Arc<dyn World>) {
+    let Ask { credential, way, cell } = ask;
+    let mut landing = Landing { cell, world: Arc::clone(&world), outcome: None };
+    let exchange = Exchange::new(upstream, world, way);
     let outcome = timeout(IDENTITY_FETCH_MAX, fetch(&exchange, &credential)).await.unwrap_or(Err(NoPass::Unreachable));
     match &outcome {
         Ok(fetched) => {
@@ -70,13 +72,13 @@ async fn fetch(exchange: &Exchange, credential: &Credential) -> Result<Fetched, 
 /// Settles the cell however the flight ends.
 struct Landing {
     cell: Arc<Cell>,
-    exchange: Arc<Exchange>,
+    world: Arc<dyn World>,
     outcome: Option<Result<Fetched, NoPass>>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or(Err(NoPass::Unexpected));
-        self.cell.settle(outcome, self.exchange.world.now());
+        self.cell.settle(outcome, self.world.now());
     }
 }

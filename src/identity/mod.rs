@@ -33,6 +33,7 @@ use crate::hash::Fingerprint;
 use crate::limits::{CLOCK_SKEW_MIN, IDENTITIES_MAX, IDENTITY_QUEUE_MAX, IDENTITY_WAIT_MAX};
 use crate::provider::credential::{Aws, AwsKeys, AwsSource, Credential, Source};
 use crate::secret::Secret;
+use crate::snapshot::IssuerWay;
 use crate::ticks::Ticks;
 use cell::{Cell, Look};
 
@@ -89,8 +90,12 @@ impl std::error::Error for NoPass {}
 /// A credential whose token is due.
 struct Ask {
     credential: Arc<Credential>,
+    way: Arc<IssuerWay>,
     cell: Arc<Cell>,
 }
+
+/// By credential, and by the way to its issuers.
+type Cells = HashMap<(Fingerprint, u64), Arc<Cell>>;
 
 /// Shared by all workers; clones are the same.
 #[derive(Clone)]
@@ -99,7 +104,7 @@ pub struct Identity {
 }
 
 struct Shared {
-    cells: Mutex<HashMap<Fingerprint, Arc<Cell>>>,
+    cells: Mutex<Cells>,
     asks: mpsc::Sender<Ask>,
     /// By how many seconds the clocks of AWS are ahead of this machine's.
     skew: AtomicI64,
@@ -121,11 +126,16 @@ impl Identity {
 
     /// The pass of a credential: from memory, as a rule. One that is about to end is used while the
     /// next is fetched; only where there is none at all does this wait.
-    pub async fn pass(&self, credential: &Arc<Credential>, now: impl Fn() -> Ticks) -> Result<Pass, NoPass> {
+    pub async fn pass(
+        &self,
+        credential: &Arc<Credential>,
+        way: &Arc<IssuerWay>,
+        now: impl Fn() -> Ticks,
+    ) -> Result<Pass, NoPass> {
         if let Source::Aws(Aws { keys: AwsSource::Static(keys), role: None, .. }) = &credential.source {
             return Ok(Pass::Keys(keys.clone()));
         }
-        let cell = self.cell(credential, now());
+        let cell = self.cell(credential, way, now());
         let until = Instant::now() + IDENTITY_WAIT_MAX;
         loop {
             // Before the look: what settles between the two must not be missed.
@@ -134,10 +144,10 @@ impl Identity {
             match cell.look(now()) {
                 Look::Good(pass) => return Ok(pass),
                 Look::Due(pass) => {
-                    self.ask(credential, &cell, now());
+                    self.ask(credential, way, &cell, now());
                     return Ok(pass);
                 }
-                Look::Cold => self.ask(credential, &cell, now()),
+                Look::Cold => self.ask(credential, way, &cell, now()),
                 Look::Flying => {}
                 Look::Barred(why) => return Err(why),
             }
@@ -149,9 +159,9 @@ impl Identity {
 
     /// The upstream did not take the pass: the next request gets a new one. Says whether there is one
     /// to be had, which is so of everything that was fetched.
-    pub fn refused(&self, credential: &Credential, pass: &Pass) -> bool {
+    pub fn refused(&self, credential: &Credential, way: &IssuerWay, pass: &Pass) -> bool {
         let cells = self.cells();
-        let cell = cells.get(&credential.fingerprint);
+        let cell = cells.get(&(credential.fingerprint, way.id));
         cell.inspect(|cell| cell.forget(pass)).is_some()
     }
 
@@ -176,30 +186,31 @@ impl Identity {
         true
     }
 
-    fn ask(&self, credential: &Arc<Credential>, cell: &Arc<Cell>, now: Ticks) {
-        let ask = Ask { credential: Arc::clone(credential), cell: Arc::clone(cell) };
+    fn ask(&self, credential: &Arc<Credential>, way: &Arc<IssuerWay>, cell: &Arc<Cell>, now: Ticks) {
+        let ask = Ask { credential: Arc::clone(credential), way: Arc::clone(way), cell: Arc::clone(cell) };
         if self.shared.asks.try_send(ask).is_err() {
             cell.settle(Err(NoPass::Late), now);
         }
     }
 
-    fn cell(&self, credential: &Credential, now: Ticks) -> Arc<Cell> {
+    fn cell(&self, credential: &Credential, way: &IssuerWay, now: Ticks) -> Arc<Cell> {
         let mut cells = self.cells();
-        if let Some(cell) = cells.get(&credential.fingerprint) {
+        let name = (credential.fingerprint, way.id);
+        if let Some(cell) = cells.get(&name) {
             return Arc::clone(cell);
         }
         // What has ended is of no use to anybody.
         cells.retain(|_, cell| !cell.is_spent(now));
         if cells.len() >= IDENTITIES_MAX {
-            let oldest = cells.iter().min_by_key(|(_, cell)| cell.last_asked()).map(|(fingerprint, _)| *fingerprint);
-            oldest.map(|fingerprint| cells.remove(&fingerprint));
+            let oldest = cells.iter().min_by_key(|(_, cell)| cell.last_asked()).map(|(name, _)| *name);
+            oldest.map(|name| cells.remove(&name));
         }
         let cell = Arc::new(Cell::new(now));
-        cells.insert(credential.fingerprint, Arc::clone(&cell));
+        cells.insert(name, Arc::clone(&cell));
         cell
     }
 
-    fn cells(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Cell>>> {
+    fn cells(&self) -> MutexGuard<'_, Cells> {
         self.shared.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -487,7 +487,11 @@ fn spent(
 
 /// A passthrough call got no answer.
 pub fn unsent(attempt: AttemptGuard, pick: &Pick, error: SendError) -> GatewayError {
-    let error = send_error(error);
+    unmade(attempt, pick, send_error(error))
+}
+
+/// A passthrough call was not answered, or could not even be made for want of a token.
+pub fn unmade(attempt: AttemptGuard, pick: &Pick, error: GatewayError) -> GatewayError {
     let policy = Policy { rate_scope: pick.key.row.rate_scope, signed_again: false };
     attempt.failed(&judge(error.kind, error.sent, &policy), None, error.kind);
     error

@@ -50,7 +50,7 @@ pub async fn put(proxy: &Proxy, ready: &Ready, mut request: Request<UpstreamBody
     let Some(credential) = ready.auth.credential() else { return Ok(Identified { request, shown: None }) };
     let clock = proxy.clock;
     let at = proxy.identity.aws_time(clock.wall());
-    let pass = proxy.identity.pass(credential, || clock.now()).await.map_err(no_pass)?;
+    let pass = proxy.identity.pass(credential, &ready.issuers, || clock.now()).await.map_err(no_pass)?;
     match (&ready.auth, &pass) {
         (UpstreamAuth::Token(_), Pass::Bearer(value)) => {
             request.headers_mut().insert(AUTHORIZATION, value.clone());
@@ -106,8 +106,8 @@ pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, parts: &response::Par
     if !matches!(class, FaultClass::Credential | FaultClass::ClockSkew) {
         return class;
     }
-    let credential = key.ready.as_ref().ok().and_then(|ready| ready.auth.credential());
-    let Some((credential, Shown { pass, at })) = credential.zip(shown.what) else {
+    let ready = key.ready.as_ref().ok().and_then(|ready| Some((ready.auth.credential()?, &ready.issuers)));
+    let Some(((credential, way), Shown { pass, at })) = ready.zip(shown.what) else {
         // The key is its own value, and nothing was signed.
         return FaultClass::Credential;
     };
@@ -117,7 +117,7 @@ pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, parts: &response::Par
             return FaultClass::ClockSkew;
         }
     }
-    let renewable = proxy.identity.refused(credential, pass);
+    let renewable = proxy.identity.refused(credential, way, pass);
     if renewable && !shown.again { FaultClass::ClockSkew } else { FaultClass::Credential }
 }
 

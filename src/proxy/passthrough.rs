@@ -25,7 +25,8 @@ use crate::error::{GatewayError, Kind};
 use crate::id::ProviderName;
 use crate::project::{Caller, Grant};
 use crate::provider::{classify, path_and_query};
-use crate::snapshot::{ServerLimits, Snapshot};
+use crate::snapshot::{Ready, ServerLimits, Snapshot};
+use crate::upstream::UpstreamBody;
 
 /// What the router found.
 pub struct Through<'a> {
@@ -69,32 +70,22 @@ async fn send(
         let message = "what passes through is not read, hence not counted: a project with budgets may not use it";
         return Err(GatewayError::caller(Kind::Forbidden, "passthrough_not_counted", message));
     }
-    let (parts, incoming) = request.into_parts();
     let pick = pick(through, guard)?;
-    let Ok(ready) = &pick.key.ready else {
-        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
-    };
-    let limits = &through.snapshot.server.limits;
-    let mut inbound = match credential::needs_whole_body(ready) {
-        true => Inbound::hold(parts, incoming, Bounds { limits, room: &guard.proxy().room }).await?,
-        // Nothing of it is held, hence it may be of any size.
-        false => Inbound::flow(parts, incoming, &ServerLimits { request_body_bytes_max: u64::MAX, ..*limits })?,
-    };
-    let query = upstream_query(through.query, false);
-    let uri = path_and_query(&ready.root_path, through.path, query.as_deref())
-        .map(Uri::from)
-        .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))?;
-    let Some(body) = inbound.body_for(Model::Elsewhere) else {
-        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
-    };
-    let mut outgoing = Request::new(body);
-    *outgoing.method_mut() = inbound.parts.method.clone();
-    *outgoing.uri_mut() = uri;
-    *outgoing.headers_mut() = headers::to_upstream(inbound.head(More::No), ready, Encoding::AsCaller);
     let proxy = Arc::clone(guard.proxy());
-    let outgoing = Box::pin(credential::put(&proxy, ready, outgoing)).await?;
-    let shown = outgoing.shown;
+    // From here on the key is asked: whatever comes of it, its health is told.
     let mut attempt = AttemptGuard::new(&pick, &proxy);
+    let (ready, outgoing) = match assembled(through, request, &pick, guard).await {
+        Ok(assembled) => assembled,
+        Err(error) => {
+            attempt.not_made();
+            return Err(error);
+        }
+    };
+    let outgoing = match Box::pin(credential::put(&proxy, ready, outgoing)).await {
+        Ok(outgoing) => outgoing,
+        Err(error) => return Err(attempt::unmade(attempt, &pick, error)),
+    };
+    let shown = outgoing.shown;
     let began = Instant::now();
     let sent = proxy.upstream.send(&ready.transport, &pick.key.timeouts, outgoing.request).await;
     guard.waited(began.elapsed());
@@ -117,6 +108,37 @@ async fn send(
         attempt.succeeded();
     }
     Ok(Box::new(attempt::Good { parts: answer.parts, body: Opened::unread(answer.body), attempt }))
+}
+
+/// What goes to the provider, but for a credential that is made for each request.
+async fn assembled<'k>(
+    through: &Through<'_>,
+    request: Request<Incoming>,
+    pick: &'k Pick,
+    guard: &RequestGuard,
+) -> Result<(&'k Ready, Request<UpstreamBody>), GatewayError> {
+    let (parts, incoming) = request.into_parts();
+    let Ok(ready) = &pick.key.ready else {
+        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "a key without a credential was chosen"));
+    };
+    let limits = &through.snapshot.server.limits;
+    let mut inbound = match credential::needs_whole_body(ready) {
+        true => Inbound::hold(parts, incoming, Bounds { limits, room: &guard.proxy().room }).await?,
+        // Nothing of it is held, hence it may be of any size.
+        false => Inbound::flow(parts, incoming, &ServerLimits { request_body_bytes_max: u64::MAX, ..*limits })?,
+    };
+    let query = upstream_query(through.query, false);
+    let uri = path_and_query(&ready.root_path, through.path, query.as_deref())
+        .map(Uri::from)
+        .map_err(|_| GatewayError::caller(Kind::BadRequest, "bad_path", "the path cannot be sent upstream"))?;
+    let Some(body) = inbound.body_for(Model::Elsewhere) else {
+        return Err(GatewayError::gateway(Kind::Internal, "internal_error", "the request body was already sent"));
+    };
+    let mut outgoing = Request::new(body);
+    *outgoing.method_mut() = inbound.parts.method.clone();
+    *outgoing.uri_mut() = uri;
+    *outgoing.headers_mut() = headers::to_upstream(inbound.head(More::No), ready, Encoding::AsCaller);
+    Ok((ready, outgoing))
 }
 
 fn pick(through: &Through<'_>, guard: &mut RequestGuard) -> Result<Pick, GatewayError> {

@@ -40,6 +40,7 @@ pub fn key(name: &str) -> Key {
         root_path: "".into(),
         place: Place::Plain,
         auth: UpstreamAuth::None,
+        issuers: Arc::default(),
         extra_headers: Vec::new(),
         only_model: None,
         betas: Arc::default(),

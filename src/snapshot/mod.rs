@@ -21,7 +21,7 @@ pub use diff::{Change, ChangeKind, diff};
 pub use reference_rule::may_refer;
 pub use resolve::{DryRun, Resolve, Unresolved};
 pub use secret_fields::secret_fields;
-pub use wire::{ProxyKind, ProxyServer, Reach, Wire};
+pub use wire::{IssuerWay, ProxyEnvironment, ProxyKind, ProxyServer, Reach, Through, Wire};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -187,6 +187,8 @@ pub struct Ready {
     /// How the path of a call is made of them.
     pub place: Place,
     pub auth: UpstreamAuth,
+    /// To whoever gives out the tokens of `auth`.
+    pub issuers: Arc<IssuerWay>,
     pub extra_headers: Vec<(HeaderName, HeaderValue)>,
     /// Only this model is served (`vllm_key_config.model_name`), folded.
     pub only_model: Option<Box<str>>,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::provider::{BaseUrl, is_exempt};
 use crate::secret::Secret;
 
 /// The default: straight there, HTTP/1.1, as many as there are requests, wherever the file says.
@@ -57,4 +58,45 @@ impl fmt::Debug for ProxyServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ProxyServer({:?} {}:{})", self.kind, self.host, self.port)
     }
+}
+
+/// What a provider's keys go through.
+#[derive(Clone, Debug, Default)]
+pub enum Through {
+    #[default]
+    Nothing,
+    Server(Arc<ProxyServer>),
+    /// By the upstream's scheme and host.
+    Environment(Box<ProxyEnvironment>),
+}
+
+/// `HTTPS_PROXY` and its kin, as they were when the generation was made.
+#[derive(Clone, Debug)]
+pub struct ProxyEnvironment {
+    pub https: Option<Arc<ProxyServer>>,
+    pub http: Option<Arc<ProxyServer>>,
+    pub exempt: Box<str>,
+}
+
+impl Through {
+    pub fn towards(&self, base: &BaseUrl) -> Option<Arc<ProxyServer>> {
+        match self {
+            Self::Nothing => None,
+            Self::Server(server) => Some(Arc::clone(server)),
+            Self::Environment(env) if is_exempt(&env.exempt, &base.host, base.port) => None,
+            Self::Environment(env) if base.scheme == http::uri::Scheme::HTTPS => env.https.clone(),
+            Self::Environment(env) => env.http.clone(),
+        }
+    }
+}
+
+/// How the issuers of a provider's tokens are reached: as the provider itself is.
+#[derive(Clone, Debug, Default)]
+pub struct IssuerWay {
+    /// Over all that is below; 0 where there is nothing of it. Tokens that came by different ways are
+    /// kept apart, so that one way that is blocked stops nobody else.
+    pub id: u64,
+    pub through: Through,
+    /// PEM of the roots to trust instead of the system's.
+    pub ca_pem: Option<Arc<str>>,
 }

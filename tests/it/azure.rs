@@ -187,6 +187,25 @@ async fn a_refused_application_is_a_credential_fault_and_says_nothing() {
     assert_eq!(reply.json()["error"]["code"], "upstream_token_unavailable");
 }
 
+/// A passthrough that gets no token has tried the key, which is told.
+#[tokio::test]
+async fn a_refused_application_benches_its_key_on_passthrough_too() {
+    let mock = Mock::start();
+    let bad = key(json!({
+        "endpoint": mock.base(), "api_version": "2024-10-21", "tenant_id": "t", "client_id": "app-1",
+        "client_secret": "canary-0123456789",
+    }));
+    let gateway = launch(config(&[bad])).env("AZURE_AUTHORITY_HOST", mock.base()).start();
+    let through = async || ask(&gateway, "/passthrough/azure/openai/v1/files", json!({})).await;
+    let first = through().await;
+    assert_eq!(first.status, 502, "{}", first.text());
+    assert_eq!(first.json()["error"]["code"], "upstream_credentials_exhausted");
+    let second = through().await;
+    assert_eq!(second.status, 503, "{}", second.text());
+    assert!(seen(&mock, "/files").await.is_empty());
+    assert_eq!(seen(&mock, "/oauth2/v2.0/token").await.len(), 1);
+}
+
 #[tokio::test]
 async fn what_the_machine_has() {
     let mock = Mock::start();

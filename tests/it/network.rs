@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 
 use crate::support::client;
-use crate::support::gateway::{Gateway, launch};
+use crate::support::gateway::{Gateway, Mock, launch};
 use crate::support::proxies::{self, Proxy};
 use crate::support::upstream::{Answer, Gate, Step, Upstream};
 
@@ -77,7 +77,7 @@ async fn plain_http_goes_through_in_absolute_form() {
 /// TLS is between the gateway and the upstream, whatever lies in between.
 async fn over_tls(way: &Proxy, proxy: &str, asked: &str) {
     let (pem, acceptor) = proxies::tls(&["up.example"], &[]);
-    let upstream = tls_upstream(acceptor);
+    let upstream = tls_upstream(acceptor, "{}");
     let network = format!(r#", "ca_cert_pem": {}"#, quoted(&pem));
     let base = named(&upstream, "https");
     let gateway = gateway(&base, &network, proxy);
@@ -96,15 +96,15 @@ fn only(way: &Proxy, asked: &str) {
     assert!((1..=workers).contains(&all.len()) && all.iter().all(|line| line == asked), "{all:?}");
 }
 
-fn tls_upstream(acceptor: tokio_rustls::TlsAcceptor) -> Upstream {
+fn tls_upstream(acceptor: tokio_rustls::TlsAcceptor, body: &'static str) -> Upstream {
     Upstream::raw(move |socket, _| {
         let acceptor = acceptor.clone();
         async move {
             let Ok(stream) = acceptor.accept(socket).await else { return };
-            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
                 let _ = request.into_body().collect().await;
                 let answer = Response::builder().header("content-type", "application/json");
-                Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(b"{}"))).unwrap())
+                Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap())
             });
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -121,6 +121,57 @@ fn tls_upstream(acceptor: tokio_rustls::TlsAcceptor) -> Upstream {
 async fn https_goes_through_a_tunnel() {
     let way = Proxy::http(Some(LOGIN));
     over_tls(&way, &proxy("http", &way.url("http"), WITH_LOGIN), "CONNECT").await;
+}
+
+/// Azure by a token: who gives it out is reached as the provider is, and as nobody else would be.
+#[tokio::test]
+async fn issuers_of_tokens_are_reached_by_the_same_way() {
+    let (pem, acceptor) = proxies::tls(&["up.example", "login.example"], &[]);
+    let (_, stranger) = proxies::tls(&["login.example"], &[]);
+    let token = r#"{"access_token": "t-0123456789", "expires_in": 3600}"#;
+    let upstream = tls_upstream(acceptor.clone(), "{}");
+    for (issuer, status) in [(tls_upstream(acceptor, token), 200), (tls_upstream(stranger, token), 502)] {
+        let (way, port) = (Proxy::http(Some(LOGIN)), issuer.address().port());
+        let config = format!(
+            r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "providers": {{"azure": {{
+                "keys": [{{"azure_key_config": {{"endpoint": "{}", "tenant_id": "t", "client_id": "c",
+                    "client_secret": "canary-0123456789", "api_version": "v1"}}}}],
+                "network_config": {{"ca_cert_pem": {}}}{}}}}}}}"#,
+            named(&upstream, "https"),
+            quoted(&pem),
+            proxy("http", &way.url("http"), WITH_LOGIN),
+        );
+        let authority = format!("https://login.example:{port}");
+        let gateway = launch(config)
+            .env("PROXY_PASSWORD", "pw-canary-0123456789")
+            .env("AZURE_AUTHORITY_HOST", &authority)
+            .start();
+        let reply = client::post_json(&gateway.url(CHAT), r#"{"model":"azure/m","messages":[]}"#).await;
+        assert_eq!(reply.status.as_u16(), status, "{} {}", reply.text(), gateway.output());
+        let mut expected = vec![format!("CONNECT login.example:{port}")];
+        if status == 200 {
+            expected.push(format!("CONNECT up.example:{}", upstream.address().port()));
+        }
+        assert_eq!(way.asked(), expected);
+    }
+}
+
+/// The machine's own services are no business of a proxy.
+#[tokio::test]
+async fn metadata_services_are_asked_directly() {
+    let (mock, way) = (Mock::start(), Proxy::http(None));
+    let config = format!(
+        r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "providers": {{"azure": {{
+            "keys": [{{"azure_key_config": {{"endpoint": "{}", "api_version": "2024-10-21"}}}}]{}}}}}}}"#,
+        mock.base(),
+        proxy("http", &way.url("http"), ""),
+    );
+    let gateway = launch(config).env("AZURE_POD_IDENTITY_AUTHORITY_HOST", mock.base()).start();
+    let body = r#"{"model":"azure/m","messages":[{"role":"user","content":"hi"}]}"#;
+    let reply = client::post_json(&gateway.url(CHAT), body).await;
+    assert_eq!(reply.status, 200, "{} {}", reply.text(), gateway.output());
+    let asked = way.asked();
+    assert!(asked.len() == 1 && asked[0].contains("/chat/completions"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -250,7 +301,7 @@ async fn http2_carries_many_requests_on_one_connection() {
 async fn http2_is_spoken_or_nothing() {
     for (protocols, good) in [(&[&b"h2"[..]][..], true), (&[b"http/1.1"], false), (&[], false)] {
         let (pem, acceptor) = proxies::tls(&["localhost"], protocols);
-        let upstream = tls_upstream(acceptor);
+        let upstream = tls_upstream(acceptor, "{}");
         let network = format!(r#", "enforce_http2": true, "ca_cert_pem": {}"#, quoted(&pem));
         let gateway = gateway(&format!("https://localhost:{}", upstream.address().port()), &network, "");
         let (status, text) = ask(&gateway).await;
@@ -267,7 +318,7 @@ async fn connections_are_bounded() {
         let (seen, current) = (Arc::clone(&seen), Arc::clone(&current));
         async move {
             seen.fetch_max(current.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
                 let _ = request.into_body().collect().await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))

@@ -21,13 +21,16 @@ use crate::limits::{KEY_ID_CHARS_MAX, KEY_NAME_CHARS_MAX, MODEL_NAME_BYTES_MAX};
 use crate::provider::credential::Source;
 use crate::provider::{BaseUrl, Place, ProviderRow, UpstreamAuth};
 use crate::secret::Secret;
-use crate::snapshot::{Aliases, Allow, Key, ModelRule, Reach, Ready, Transport, Unready, Wire};
+use crate::snapshot::{
+    Aliases, Allow, IssuerWay, Key, ModelRule, ProxyServer, Reach, Ready, Through, Transport, Unready, Wire,
+};
 use crate::weight::{Priority, Weight};
 
 /// Name of the one key that has none (CONTRACT 2.3).
 pub(in crate::snapshot) const DEFAULT_NAME: &str = "default";
 const ID_DOMAIN: &str = "keyway 2026 derived key id v1";
 const TRANSPORT_DOMAIN: &str = "keyway 2026 transport id v1";
+const ISSUERS_DOMAIN: &str = "keyway 2026 way to issuers v1";
 /// `<provider>_key_config` belongs to the provider of that name.
 const CONFIG_SUFFIX: &str = "_key_config";
 
@@ -335,9 +338,10 @@ fn ready(
     let root_path = base.root_path.clone();
     let in_process = host.row.is_some_and(|row| row.in_process);
     let wire = wire(cx, host, &base, reach)?;
+    let issuers = Arc::new(issuers(host, ca_pem.clone())?);
     let transport = transport(cx, host, base, ca_pem, in_process, wire);
     let betas = Arc::clone(&host.network.betas);
-    Ok(Ready { transport, base_path, root_path, place, auth, extra_headers, only_model: None, betas })
+    Ok(Ready { transport, base_path, root_path, place, auth, issuers, extra_headers, only_model: None, betas })
 }
 
 /// A user has no project of his own: the one that pays is named with each call.
@@ -356,6 +360,34 @@ fn wire(cx: &Compiler<'_>, host: &Host<'_>, base: &BaseUrl, reach: Reach) -> Res
         connections_max: network.connections_max,
         reach: if is_allowed { Reach::Anywhere } else { reach },
     })
+}
+
+/// Tokens come the way that calls go. A certificate is always asked for: what is shown there can be used
+/// elsewhere.
+fn issuers(host: &Host<'_>, ca_pem: Option<Arc<str>>) -> Result<IssuerWay, Unready> {
+    let through = host.network.proxy.clone()?;
+    let mut hasher = blake3::Hasher::new_derive_key(ISSUERS_DOMAIN);
+    let pem = ca_pem.as_deref().unwrap_or_default();
+    hasher.update(&(pem.len() as u64).to_le_bytes()).update(pem.as_bytes());
+    let mut add = |what: &[u8], server: Option<&Arc<ProxyServer>>| {
+        hasher.update(what).update(&[u8::from(server.is_some())]);
+        if let Some(server) = server {
+            secrets::hash_proxy(&mut hasher, server);
+        }
+    };
+    match &through {
+        Through::Nothing if ca_pem.is_none() => return Ok(IssuerWay::default()),
+        Through::Nothing => add(b"nothing", None),
+        Through::Server(server) => add(b"server", Some(server)),
+        Through::Environment(env) => {
+            add(b"https", env.https.as_ref());
+            add(b"http", env.http.as_ref());
+            add(env.exempt.as_bytes(), None);
+        }
+    }
+    let mut number = [0; 8];
+    hasher.finalize_xof().fill(&mut number);
+    Ok(IssuerWay { id: u64::from_le_bytes(number), through, ca_pem })
 }
 
 /// One per destination and trust, shared by all keys that go there.

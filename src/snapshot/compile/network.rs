@@ -10,7 +10,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 
 use super::Compiler;
-use super::proxy::{self, Through};
+use super::proxy;
 use crate::config::file::{NetworkFile, ProxyFile};
 use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
@@ -20,7 +20,7 @@ use crate::limits::{
     RETRY_BACKOFF_MAX_DEFAULT, STREAM_IDLE_TIMEOUT_DEFAULT, STREAM_IDLE_TIMEOUT_LONGEST,
 };
 use crate::provider::{AuthKind, BaseUrl, ProviderRow};
-use crate::snapshot::{Retry, Timeouts, Unready};
+use crate::snapshot::{Retry, Through, Timeouts, Unready};
 
 /// The decided form. What did not resolve makes the provider's keys unready, nothing else.
 pub(super) struct Network {

@@ -9,38 +9,9 @@ use crate::config::file::ProxyFile;
 use crate::config::problem::pointer_to;
 use crate::config::{Code, SecretRef};
 use crate::limits::PROXY_LOGIN_BYTES_MAX;
-use crate::provider::{BaseUrl, ProxyUrl, is_exempt};
+use crate::provider::ProxyUrl;
 use crate::secret::Secret;
-use crate::snapshot::{ProxyKind, ProxyServer, Reach, Unready};
-
-/// What a provider's keys go through.
-#[derive(Clone, Debug)]
-pub(super) enum Through {
-    Nothing,
-    Server(Arc<ProxyServer>),
-    /// By the upstream's scheme and host.
-    Environment(Box<Environment>),
-}
-
-/// `HTTPS_PROXY` and its kin, as they were when the generation was made.
-#[derive(Clone, Debug)]
-pub(super) struct Environment {
-    https: Option<Arc<ProxyServer>>,
-    http: Option<Arc<ProxyServer>>,
-    exempt: Box<str>,
-}
-
-impl Through {
-    pub(super) fn towards(&self, base: &BaseUrl) -> Option<Arc<ProxyServer>> {
-        match self {
-            Self::Nothing => None,
-            Self::Server(server) => Some(Arc::clone(server)),
-            Self::Environment(env) if is_exempt(&env.exempt, &base.host, base.port) => None,
-            Self::Environment(env) if base.scheme == http::uri::Scheme::HTTPS => env.https.clone(),
-            Self::Environment(env) => env.http.clone(),
-        }
-    }
-}
+use crate::snapshot::{ProxyEnvironment, ProxyKind, ProxyServer, Reach, Through, Unready};
 
 pub(super) fn of(cx: &mut Compiler<'_>, file: Option<&ProxyFile>, pointer: &str) -> Result<Through, Unready> {
     let Some(file) = file else { return Ok(Through::Nothing) };
@@ -116,5 +87,5 @@ fn environment(cx: &mut Compiler<'_>, file: &ProxyFile, pointer: &str) -> Result
     let exempt = cx.proxy_exemptions();
     let https = cx.proxy_of_environment(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"], pointer)?;
     let http = cx.proxy_of_environment(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"], pointer)?;
-    Ok(Through::Environment(Box::new(Environment { https, http, exempt })))
+    Ok(Through::Environment(Box::new(ProxyEnvironment { https, http, exempt })))
 }
