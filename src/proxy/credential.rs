@@ -7,7 +7,7 @@
 use std::time::SystemTime;
 
 use http::header::{AUTHORIZATION, DATE};
-use http::{Request, response};
+use http::{HeaderMap, Request, response};
 
 use super::Proxy;
 use crate::error::{FaultClass, GatewayError, Kind, Sent};
@@ -101,8 +101,7 @@ fn no_pass(why: NoPass) -> GatewayError {
 /// and gives a wrong signature and a wrong clock one name. A token that was fetched and is refused may
 /// have been withdrawn, so the request is asked again with a new one, as it is with a new signature.
 pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, parts: &response::Parts, shown: &Showing<'_>) -> FaultClass {
-    let named = parts.headers.get(ERROR_TYPE).and_then(|name| name.to_str().ok());
-    let class = named.map_or(class, |name| classify(key.row, parts.status.as_u16(), error_name(name)));
+    let class = named(&parts.headers).map_or(class, |name| classify(key.row, parts.status.as_u16(), name));
     if !matches!(class, FaultClass::Credential | FaultClass::ClockSkew) {
         return class;
     }
@@ -121,14 +120,22 @@ pub fn judged(proxy: &Proxy, key: &Key, class: FaultClass, parts: &response::Par
     if renewable && !shown.again { FaultClass::ClockSkew } else { FaultClass::Credential }
 }
 
+/// The name of an error in the head. One that names nothing does not hide what the body says.
+fn named(headers: &HeaderMap) -> Option<&str> {
+    let name = error_name(headers.get(ERROR_TYPE)?.to_str().ok()?);
+    (!name.is_empty()).then_some(name)
+}
+
 /// `Name` of `namespace#Name:http://…`.
 fn error_name(text: &str) -> &str {
     let name = text.split(':').next().unwrap_or(text);
-    name.rsplit('#').next().unwrap_or(name)
+    name.rsplit('#').next().unwrap_or(name).trim()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
@@ -140,6 +147,19 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(error_name(text), name);
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(ERROR_TYPE), text.parse().unwrap())]);
+            assert_eq!(named(&headers), Some(name).filter(|name| !name.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_head_that_names_no_error_leaves_the_body_its_say() {
+        assert_eq!(named(&HeaderMap::new()), None);
+        for text in
+            [&b""[..], b" ", b"\t", b":http://internal.amazon.com/coral/x/", b"com.amazon#", b"#", b":", b"\xff"]
+        {
+            let value = HeaderValue::from_bytes(text).unwrap();
+            assert_eq!(named(&HeaderMap::from_iter([(HeaderName::from_static(ERROR_TYPE), value)])), None, "{text:?}");
         }
     }
 }
