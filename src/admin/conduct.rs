@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::error::ApiError;
-use super::{Admin, Prober, envelope, replay};
+use super::{Admin, Prober, envelope, mcp, replay};
 use crate::error::BoxError;
 use crate::id::RequestId;
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_IN_FLIGHT_MAX, ADMIN_RECORD_BYTES_MAX, AUDIT_TARGET_CHARS_MAX};
@@ -58,8 +58,12 @@ impl Asked {
     }
 
     /// Whether what is asked for changes anything, here or in the file.
-    fn is_write(&self) -> bool {
-        !self.is_read() && self.matched.route != AdminRoute::ConfigCheck
+    fn is_write(&self, text: &str) -> bool {
+        match self.matched.route {
+            AdminRoute::ConfigCheck => false,
+            AdminRoute::Mcp => mcp::writes(text).is_some(),
+            _ => !self.is_read(),
+        }
     }
 
     pub fn envelope(&self, error: &ApiError) -> Response<Bytes> {
@@ -189,10 +193,10 @@ impl Admin {
 
     /// No write without its entry in the audit log; what comes of it completes the entry.
     async fn recorded(&self, asked: &Asked, text: String) -> Response<Bytes> {
-        if !asked.is_write() {
+        if !asked.is_write(&text) {
             return self.respond(asked, text).await.unwrap_or_else(|error| asked.envelope(&error));
         }
-        let entry = entry(asked, self.clock().wall());
+        let entry = entry(asked, &text, self.clock().wall());
         let action = entry.action.clone();
         let Ok(number) = self.state.intend(entry).await else {
             return asked.envelope(&ApiError::state_unavailable());
@@ -219,7 +223,7 @@ impl Admin {
     }
 }
 
-fn entry(asked: &Asked, at: SystemTime) -> Entry {
+fn entry(asked: &Asked, text: &str, at: SystemTime) -> Entry {
     let row = ADMIN.iter().find(|row| row.route == asked.matched.route);
     let path = row.map_or("", |row| row.path);
     let named = [&*asked.matched.provider, &*asked.matched.key_id];
@@ -227,7 +231,10 @@ fn entry(asked: &Asked, at: SystemTime) -> Entry {
     Entry {
         at,
         who: asked.who().into(),
-        action: format!("{} {path}", asked.method).into(),
+        action: match mcp::writes(text).filter(|_| asked.matched.route == AdminRoute::Mcp) {
+            Some(tool) => format!("{} {path} {tool}", asked.method).into(),
+            None => format!("{} {path}", asked.method).into(),
+        },
         target: named.join("/").chars().take(AUDIT_TARGET_CHARS_MAX).collect::<String>().into(),
         request: asked.id.as_str().into(),
     }

@@ -22,7 +22,7 @@ pub fn of(face: Face, error: &ApiError, id: &RequestId, provider: &str) -> Respo
 }
 
 /// `{"error": {"type", "message", "code"}}`, and what is known beside it.
-fn plain(error: &ApiError) -> Response<Bytes> {
+pub fn plain(error: &ApiError) -> Response<Bytes> {
     let mut inner = Map::new();
     for (name, text) in [("type", kind(error.status)), ("message", error.message.as_str()), ("code", error.code)] {
         inner.insert(name.to_owned(), text.into());

@@ -38,6 +38,7 @@ mod fields;
 mod first_seen;
 mod keys;
 mod live;
+mod mcp;
 mod merge;
 mod metrics;
 mod modelux;
@@ -140,6 +141,7 @@ impl Admin {
             AdminRoute::Credential => modelux::providers::get(self, key_id),
             AdminRoute::CredentialPatch => modelux::providers::patch(self, prober, key_id, &text).await,
             AdminRoute::CredentialDelete => modelux::providers::delete(self, key_id).await,
+            AdminRoute::Mcp => mcp::handle(self, asked, &text).await,
             AdminRoute::CredentialHealth => modelux::providers::health(self, key_id),
         }
     }

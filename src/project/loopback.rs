@@ -45,6 +45,15 @@ pub fn check(visit: &Visit<'_>) -> Result<(), Foreign> {
     Ok(())
 }
 
+/// Whether a request comes from no page, or from one of this machine's own origin. Asked where a key
+/// lets in: a browser may be led to bring it along.
+pub fn is_own_page(headers: &HeaderMap) -> bool {
+    let from_page = headers.contains_key(ORIGIN) || headers.contains_key(&FETCH_SITE);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let own = host.filter(|host| is_loopback_host(split_port(host).0));
+    !from_page || (own.is_some() && !is_cross_site(headers, own))
+}
+
 /// Whether a host name or address, without port, is this machine's loopback.
 pub fn is_loopback_host(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);

@@ -43,6 +43,7 @@ pub enum AdminRoute {
     CredentialPatch,
     CredentialDelete,
     CredentialHealth,
+    Mcp,
 }
 
 impl AdminRoute {
@@ -57,7 +58,8 @@ impl AdminRoute {
             | Self::ConnectionPut
             | Self::ConnectionPatch
             | Self::CredentialCreate
-            | Self::CredentialPatch => true,
+            | Self::CredentialPatch
+            | Self::Mcp => true,
             Self::ConfigStatus
             | Self::ConfigReload
             | Self::Explain
@@ -154,6 +156,7 @@ pub const ADMIN: &[AdminRow] = &[
     row("PATCH", "/manage/v1/providers/{key_id}", AdminRoute::CredentialPatch),
     row("DELETE", "/manage/v1/providers/{key_id}", AdminRoute::CredentialDelete),
     row("GET", "/manage/v1/providers/{key_id}/health", AdminRoute::CredentialHealth),
+    row("POST", "/mcp", AdminRoute::Mcp),
 ];
 
 /// A management call: its row, and what its path names.

@@ -84,6 +84,8 @@ fn effective(row: &AdminRow) -> (String, String) {
         ("POST", Some("providers")) if row.path.starts_with("/manage/") => {
             json!({"vendor": "groq", "name": "new", "api_key": "env.B_KEY"})
         }
+        ("POST", Some("mcp")) => json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "add_provider", "arguments": {"vendor": "groq", "name": "new", "api_key": "env.B_KEY"}}}),
         ("PATCH", Some("{key_id}")) => json!({"name": "renamed"}),
         ("PATCH", _) => json!({"priority": 7}),
         ("POST", Some("providers")) => json!({"provider": "groq"}),

@@ -35,6 +35,7 @@ mod leaving;
 mod limits;
 mod management;
 mod masks;
+mod mcp;
 mod memory;
 mod modelux;
 mod network;

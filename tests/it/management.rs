@@ -132,7 +132,9 @@ async fn without_keys_this_machine_walks_the_table_and_no_web_page_does() {
             envelope(&reply);
         }
         let reply = call(&method, &url, &[]).await;
-        assert!(!matches!(reply.status.as_u16(), 401 | 403 | 405 | 500..), "{method} {url}: {}", reply.text());
+        // Agents are asked for a key everywhere.
+        assert_eq!(reply.status == 401, url.ends_with("/mcp"), "{method} {url}: {}", reply.text());
+        assert!(!matches!(reply.status.as_u16(), 403 | 405 | 500..), "{method} {url}: {}", reply.text());
     }
 }
 

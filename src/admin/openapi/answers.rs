@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::reference;
 
 /// By name of the component.
-pub(super) fn answers() -> [(&'static str, Value); 32] {
+pub(super) fn answers() -> [(&'static str, Value); 33] {
     [
         ("Object", json!({"type": "object"})),
         ("Document", json!({"description": "A config.json; comments and trailing commas are accepted."})),
@@ -60,6 +60,16 @@ pub(super) fn answers() -> [(&'static str, Value); 32] {
         ("CredentialHealth", credential_health()),
         ("NewCredential", credential_body(&["vendor", "name"])),
         ("CredentialChange", credential_body(&[])),
+        (
+            "RpcMessage",
+            object(
+                &["jsonrpc", "method"],
+                json!({
+                    "jsonrpc": {"const": "2.0"}, "id": {"type": ["string", "integer"]}, "method": text(),
+                    "params": {"type": "object"},
+                }),
+            ),
+        ),
         ("Deleted", object(&["id", "deleted"], json!({"id": text(), "deleted": {"const": true}}))),
     ]
 }

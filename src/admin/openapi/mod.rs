@@ -40,7 +40,7 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/"}],
         "security": [{"managementKey": []}],
-        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}, {"name": "Connections"}, {"name": "Credentials"}],
+        "tags": [{"name": "Providers"}, {"name": "Keys"}, {"name": "Config"}, {"name": "Connections"}, {"name": "Credentials"}, {"name": "Agents"}],
         "paths": paths,
         "components": {
             "securitySchemes": {"managementKey": {
@@ -149,13 +149,22 @@ fn responses(row: &AdminRow, answer: &str, tagged: Tagged, has_input: bool, has_
         ("507", writes, Some("The disk is full; nothing has changed")),
     ];
     let mut responses = Map::from_iter([("200".to_owned(), good)]);
+    if row.route == AdminRoute::Mcp {
+        responses.insert("202".to_owned(), json!({"description": "A notification; there is nothing to be told"}));
+        // Errors of the protocol have its own shape.
+        responses.insert("400".to_owned(), json!({"description": "Not a message", "content": content_of("Object")}));
+    }
     for (status, wanted, text) in rows {
-        if wanted {
+        if wanted && !responses.contains_key(status) {
             let response = text.map_or_else(|| json!({"description": "Known already"}), error);
             responses.insert(status.to_owned(), response);
         }
     }
     responses.into()
+}
+
+fn content_of(name: &str) -> Value {
+    json!({"application/json": {"schema": reference(name)}})
 }
 
 /// Errors have the shape of the path's face.
@@ -187,6 +196,7 @@ fn example(name: &str) -> Value {
         "NewCredential" => json!({
             "vendor": first_provider(), "name": "Production", "api_key": "env.OPENAI_API_KEY", "base_url": null,
         }),
+        "RpcMessage" => json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}),
         "CredentialChange" => json!({"name": "Production"}),
         "ProviderSettings" => json!({"network_config": {"connect_timeout_in_seconds": 5}}),
         _ => json!({"providers": {first_provider(): {"keys": [{"value": "env.OPENAI_API_KEY"}]}}}),

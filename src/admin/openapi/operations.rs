@@ -51,6 +51,14 @@ pub(super) fn operation(route: AdminRoute) -> Operation {
         | AdminRoute::CredentialPatch
         | AdminRoute::CredentialDelete
         | AdminRoute::CredentialHealth => of_credentials(route),
+        AdminRoute::Mcp => Operation {
+            id: "callMcp",
+            tag: "Agents",
+            summary: "The Model Context Protocol over Streamable HTTP: one JSON-RPC message",
+            body: Some("RpcMessage"),
+            tagged: Tagged::No,
+            ..READ
+        },
         _ => of_keys(route),
     }
 }
