@@ -539,3 +539,6 @@ pub const HEALTH_DEGRADED_BELOW: f64 = 0.95;
 pub const HEALTH_DOWN_BELOW: f64 = 0.5;
 /// After a rotation: attempts that were given the old key just before are on the wire by then.
 pub const ROTATION_SETTLE: Duration = Duration::from_millis(50);
+
+/// Files in what a model is to read that are looked up for one call.
+pub const FILES_NAMED_MAX: usize = 256;

@@ -10,10 +10,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Dialect;
-use crate::limits::ID_BYTES_MAX;
+use crate::limits::{FILES_NAMED_MAX, ID_BYTES_MAX};
 
 /// Paths below which an upstream keeps what it made, behind the version prefix.
-const COLLECTIONS: [&str; 12] = [
+const COLLECTIONS: [&str; 13] = [
     "/files",
     "/batches",
     "/responses",
@@ -26,7 +26,14 @@ const COLLECTIONS: [&str; 12] = [
     "/fine_tuning/jobs",
     "/threads",
     "/assistants",
+    UPLOAD,
 ];
+
+/// Where uploads of Gemini's begin and go on; which one is said by the query.
+pub const UPLOAD: &str = "/upload/v1beta/files";
+
+/// In an answer: the id of the file that came of an upload in parts.
+pub const FILE_ID: &str = "file.id";
 
 /// Words that stand where an id would and are none.
 const VERBS: [&str; 3] = ["compact", "input_tokens", "runs"];
@@ -40,6 +47,8 @@ pub struct Spot<'p> {
     pub id: Option<&'p str>,
     /// The path ends with the id.
     pub is_whole: bool,
+    /// What stands behind the id.
+    pub tail: &'p str,
 }
 
 impl<'p> Spot<'p> {
@@ -48,20 +57,22 @@ impl<'p> Spot<'p> {
         let (root, rest) =
             roots.find_map(|root| Some((*root, suffix.strip_prefix(root).filter(|rest| at_word_end(rest))?)))?;
         let rest = rest.strip_prefix('/').unwrap_or(rest);
-        let (id, is_whole) = rest.split_once('/').map_or((rest, true), |(id, _)| (id, false));
+        let (id, is_whole, tail) = rest.split_once('/').map_or((rest, true, ""), |(id, tail)| (id, false, tail));
         let id = (!id.is_empty()).then_some(id);
-        (!id.is_some_and(|id| VERBS.contains(&id))).then_some(Self { root, id, is_whole })
+        (!id.is_some_and(|id| VERBS.contains(&id))).then_some(Self { root, id, is_whole, tail })
     }
 
     /// What is named in the answer to a call. The outcome of a batch is files of the key that ran it.
     pub fn told(&self, method: &Method, dialect: Dialect) -> &'static [&'static str] {
         if dialect == Dialect::Gemini {
-            return if self.id.is_none() && *method == Method::POST { &["name"] } else { &[] };
+            let makes = *method == Method::POST || self.root == UPLOAD && *method == Method::PUT;
+            return if self.id.is_none() && makes { &["name"] } else { &[] };
         }
         match (self.root.ends_with("/batches"), self.id, method) {
             (true, None, &Method::POST) => &["id", "output_file_id", "error_file_id"],
             (true, Some(_), _) => &["output_file_id", "error_file_id"],
             (false, None, &Method::POST) => &["id"],
+            (false, Some(_), &Method::POST) if self.root == "/uploads" && self.tail == "complete" => &[FILE_ID],
             _ => &[],
         }
     }
@@ -110,8 +121,65 @@ pub fn ids_named(body: &[u8]) -> Vec<Box<str>> {
     ids.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX).collect()
 }
 
+/// Names of files in what a model is to read.
+const FILE_NAMES: [&[u8]; 3] = [b"\"file_id\"", b"\"fileUri\"", b"\"file_uri\""];
+/// Members of a body that hold what a model is to read.
+const CONTENTS: [&str; 5] = ["messages", "input", "system", "contents", "requests"];
+/// Kinds of a piece of content that name a file. Others may have a member of that name for themselves.
+const FILE_KINDS: [&str; 5] = ["file", "input_file", "image_file", "input_image", "container_upload"];
+
+/// Whether it is worth while to take a body apart for [`files_named`].
+pub fn may_name_files(body: &[u8], thoroughly: bool) -> bool {
+    let has = |name: &[u8]| memchr::memmem::find(body, name).is_some();
+    FILE_NAMES.iter().any(|name| has(name)) || thoroughly && has(b"\\u00")
+}
+
+/// Files in what a model is to read. `thoroughly`: also where a name is written with escapes.
+pub fn files_named(body: &[u8], thoroughly: bool) -> Vec<Box<str>> {
+    if !may_name_files(body, thoroughly) {
+        return Vec::new();
+    }
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Vec::new() };
+    let mut found = Vec::new();
+    for content in CONTENTS.iter().filter_map(|name| body.get(*name)) {
+        files_in(content, false, &mut found);
+    }
+    found
+}
+
+/// Nesting is bounded by the reader of the JSON.
+fn files_in(content: &Value, is_file: bool, found: &mut Vec<Box<str>>) {
+    match content {
+        Value::Array(items) => items.iter().for_each(|item| files_in(item, false, found)),
+        Value::Object(members) => {
+            let text = |name: &str| members.get(name).and_then(Value::as_str);
+            let kind = text("type").unwrap_or_default();
+            // What a tool was called with is the tool's affair.
+            if kind.ends_with("tool_use") || found.len() > FILES_NAMED_MAX {
+                return;
+            }
+            let id = text("file_id").filter(|_| is_file || FILE_KINDS.contains(&kind));
+            let uri = text("fileUri").or_else(|| text("file_uri"));
+            let of_uri = uri.and_then(|uri| Some(uri.split_once("/v1beta/files/")?.1)).filter(|id| !id.contains('/'));
+            let ids = [id, of_uri].into_iter().flatten();
+            found.extend(ids.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX).map(Box::from));
+            for (name, member) in members {
+                if !matches!(&**name, "args" | "arguments" | "functionCall" | "functionResponse") {
+                    files_in(member, name == "file", found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The first member of this name whose text is whole. What was made is named before anything in it.
 pub fn text_of<'t>(text: &'t [u8], name: &str) -> Option<&'t str> {
+    if name == FILE_ID {
+        let at = memchr::memmem::find(text, b"\"file\"")?;
+        let file = text.get(at + b"\"file\"".len()..)?.trim_ascii_start().strip_prefix(b":")?;
+        return text_of(file.trim_ascii_start().strip_prefix(b"{")?, "id");
+    }
     let quoted = format!("\"{name}\"");
     for at in memchr::memmem::find_iter(text, quoted.as_bytes()) {
         let Some(rest) = text.get(at + quoted.len()..).and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"))
@@ -159,12 +227,15 @@ impl<'b> List<'b> {
         let mut kept = ids.iter().enumerate().filter(|(at, _)| is_kept(*at)).map(|(_, id)| id.to_string());
         let (first, last) = (kept.next(), kept.next_back());
         let last = last.or_else(|| first.clone());
+        if first.is_none() {
+            // There is no id of the caller's own behind which the next page could begin.
+            self.rest.entry("has_more".to_owned()).and_modify(|more| *more = Value::Bool(false));
+        }
         let mut places = 0..;
         self.data.retain(|_| places.next().is_some_and(&is_kept));
-        // Where more follows, the last of the whole page is what the next one begins behind.
-        let goes_on = self.rest.get("has_more").and_then(Value::as_bool) == Some(true);
+        // What is another's is not named: the next page begins behind the last of one's own.
         for (name, id) in [("first_id", first), ("last_id", last)] {
-            if let Some(known) = self.rest.get_mut(name).filter(|_| name == "first_id" || !goes_on) {
+            if let Some(known) = self.rest.get_mut(name) {
                 *known = id.map_or(Value::Null, Value::String);
             }
         }
@@ -214,6 +285,30 @@ mod tests {
     }
 
     #[test]
+    fn files_that_a_model_is_to_read() {
+        for (body, expected) in [
+            (r#"{"messages":[{"content":[{"type":"file","file":{"file_id":"f1"}}]}]}"#, &["f1"][..]),
+            (
+                r#"{"input":[{"content":[{"type":"input_file","file_id":"f2"},{"type":"input_image","file_id":"f3"}]}]}"#,
+                &["f2", "f3"],
+            ),
+            (r#"{"messages":[{"content":[{"type":"document","source":{"type":"file","file_id":"f4"}}]}]}"#, &["f4"]),
+            (r#"{"contents":[{"parts":[{"fileData":{"fileUri":"https://h/v1beta/files/f5"}}]}]}"#, &["f5"]),
+            (r#"{"contents":[{"parts":[{"fileData":{"fileUri":"gs://bucket/object"}}]}]}"#, &[]),
+            (r#"{"messages":[{"content":"{\"type\":\"file\",\"file_id\":\"no\"}"}]}"#, &[]),
+            (r#"{"messages":[{"content":[{"type":"tool_use","input":{"type":"file","file_id":"no"}}]}]}"#, &[]),
+            (r#"{"tools":[{"type":"file","file_id":"no"}],"input":"x"}"#, &[]),
+            (r#"{"input":[{"file_id":7}]}"#, &[]),
+            (r#"{"input":"#, &[]),
+        ] {
+            let ids = files_named(body.as_bytes(), false);
+            assert_eq!(ids.iter().map(|id| &**id).collect::<Vec<_>>(), expected, "{body}");
+        }
+        let escaped = br#"{"input":[{"type":"input_file","file\u005fid":"f1"}]}"#;
+        assert_eq!((files_named(escaped, false).len(), files_named(escaped, true).len()), (0, 1));
+    }
+
+    #[test]
     fn what_answers_name() {
         for (answer, name, expected) in [
             (r#"{"object":"file", "id" : "file-1","x":{"id":"no"}}"#, "id", Some("file-1")),
@@ -222,6 +317,8 @@ mod tests {
             (r#"{"output_file_id":null,"error_file_id":"file-2"}"#, "output_file_id", None),
             (r#"{"output_file_id":null,"error_file_id":"file-2"}"#, "error_file_id", Some("file-2")),
             (r#"{"id":"a\"b"}"#, "id", None),
+            (r#"{"id":"upload_1","filename":"x","file":{"id":"file-1"}}"#, FILE_ID, Some("file-1")),
+            (r#"{"id":"upload_1","file":null}"#, FILE_ID, None),
             (r#"["id"]"#, "id", None),
             (r#"{"id":""}"#, "id", None),
         ] {
@@ -245,7 +342,9 @@ mod tests {
         }
         let more = br#"{"data":[{"id":"a"},{"id":"b"}],"last_id":"b","has_more":true}"#;
         let made = List::read(more).unwrap().only(|at| at == 0).unwrap();
-        assert_eq!(String::from_utf8(made).unwrap(), r#"{"data":[{"id":"a"}],"has_more":true,"last_id":"b"}"#);
+        assert_eq!(String::from_utf8(made).unwrap(), r#"{"data":[{"id":"a"}],"has_more":true,"last_id":"a"}"#);
+        let made = List::read(more).unwrap().only(|_| false).unwrap();
+        assert_eq!(String::from_utf8(made).unwrap(), r#"{"data":[],"has_more":false,"last_id":null}"#);
         assert!(List::read(b"{\"data\":7}").is_none());
     }
 }

@@ -8,21 +8,24 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
 use super::error_body;
 use super::peek::Opened;
-use super::{Call, Proxy};
+use super::{Call, Proxy, query_value};
 use crate::chunks::Chunks;
-use crate::dialect::kept::{List, Spot, ids_named, text_of};
+use crate::dialect::kept::{self, List, Spot, UPLOAD, files_named, ids_named, text_of};
 use crate::dispatch::{ModelRequest, Pin};
 use crate::error::{GatewayError, Kind, Sent};
 use crate::id::ProjectId;
-use crate::limits::{ID_LIST_BYTES_MAX, ID_SOUGHT_BYTES_MAX, ID_WAIT_MAX};
+use crate::limits::{FILES_NAMED_MAX, ID_LIST_BYTES_MAX, ID_SOUGHT_BYTES_MAX, ID_WAIT_MAX};
 use crate::project::Caller;
 use crate::snapshot::{Key, Snapshot};
 use crate::state::{Owner, State};
+
+/// Where the pieces of an upload of Gemini's go.
+const UPLOAD_URL: &str = "x-goog-upload-url";
 
 /// Whether anything would be gained by looking: with one key and no projects every id is that key's.
 pub fn matters(snapshot: &Snapshot) -> bool {
@@ -70,15 +73,83 @@ pub async fn settle(
         return Ok(kept);
     }
     let is_read = method == Method::GET || method == Method::HEAD;
-    let ids: Vec<Box<str>> = match spot.id {
-        Some(id) => vec![decoded(id).into()],
-        None if is_read => {
+    let upload = (spot.root == UPLOAD).then(|| query_value(call.query, "upload_id")).flatten();
+    let ids: Vec<Box<str>> = match (spot.id, upload) {
+        (Some(id), _) => vec![decoded(id).into()],
+        (None, Some(upload)) => vec![upload_name(&upload)],
+        (None, None) if is_read => {
             kept.lists_all = true;
             // A page behind an id is the page of that id's key, whoever made it.
             return Ok(paged(call, request, state, kept).await);
         }
-        None => body.map(|body| ids_named(&joined(body))).unwrap_or_default(),
+        (None, None) => body.map(|body| named(&joined(body), project.is_some())).unwrap_or_default(),
     };
+    if spot.is_whole && method == Method::DELETE {
+        kept.forget = ids.first().cloned();
+    }
+    led(call, ids, request, state, kept).await
+}
+
+/// Whether the body of a call that keeps nothing may name files. Pieces are looked at where they lie, and
+/// where they meet.
+pub fn may_name_files(call: &Call<'_>, body: &Chunks) -> bool {
+    /// No name is longer.
+    const SEAM: usize = 16;
+    if !matters(call.snapshot) {
+        return false;
+    }
+    let thoroughly = project_of(call).is_some();
+    let mut seam: SmallVec<[u8; 2 * SEAM]> = SmallVec::new();
+    body.iter().any(|piece| {
+        let (begin, end) = (piece.len().min(SEAM), piece.len().saturating_sub(SEAM));
+        seam.extend_from_slice(piece.get(..begin).unwrap_or_default());
+        let found = kept::may_name_files(&seam, thoroughly) || kept::may_name_files(piece, thoroughly);
+        if end > 0 {
+            seam.clear();
+            seam.extend_from_slice(piece.get(end..).unwrap_or_default());
+        } else {
+            let past = seam.len().saturating_sub(SEAM);
+            seam.drain(..past);
+        }
+        found
+    })
+}
+
+/// The same for a call that keeps nothing: to the key that made a file which the model is to read.
+pub async fn settle_content(
+    call: &Call<'_>,
+    body: &Chunks,
+    request: &mut ModelRequest,
+    proxy: &Proxy,
+) -> Result<Kept, GatewayError> {
+    let Some(state) = &proxy.state else { return Ok(Kept::default()) };
+    let ids = files_named(&joined(body), project_of(call).is_some());
+    led(call, ids, request, state, Kept::default()).await
+}
+
+fn named(body: &[u8], thoroughly: bool) -> Vec<Box<str>> {
+    let mut ids = ids_named(body);
+    ids.extend(files_named(body, thoroughly));
+    ids
+}
+
+/// An upload of Gemini's among the ids: its name is long, and is a secret of sorts.
+fn upload_name(id: &str) -> Box<str> {
+    format!("upload:{}", blake3::hash(id.as_bytes()).to_hex()).into()
+}
+
+async fn led(
+    call: &Call<'_>,
+    ids: Vec<Box<str>>,
+    request: &mut ModelRequest,
+    state: &State,
+    mut kept: Kept,
+) -> Result<Kept, GatewayError> {
+    let project = project_of(call);
+    if project.is_some() && ids.len() > FILES_NAMED_MAX {
+        let message = format!("the request names more than {FILES_NAMED_MAX} files");
+        return Err(GatewayError::caller(Kind::BadRequest, "too_many_files", message));
+    }
     if ids.is_empty() {
         return Ok(kept);
     }
@@ -95,9 +166,6 @@ pub async fn settle(
         if let Some(owner) = owner {
             kept.led |= lead(request, owner, call.snapshot);
         }
-    }
-    if spot.is_whole && method == Method::DELETE {
-        kept.forget = ids.into_iter().next();
     }
     Ok(kept)
 }
@@ -190,7 +258,7 @@ pub struct Learner {
 
 impl Learner {
     /// `None` where there is nothing to learn. What was deleted is forgotten here.
-    pub fn of(kept: &Kept, key: &Key, proxy: &Proxy) -> Option<Box<Self>> {
+    pub fn of(kept: &Kept, head: &HeaderMap, key: &Key, proxy: &Proxy) -> Option<Box<Self>> {
         let state = proxy.state.as_ref()?;
         if let Some(id) = &kept.forget {
             let _ = state.forget(id);
@@ -199,6 +267,11 @@ impl Learner {
             return None;
         }
         let owner = Owner { provider: key.provider.clone(), key: key.id.clone(), project: kept.project.clone() };
+        let begun =
+            head.get(UPLOAD_URL).and_then(|url| query_value(url.to_str().ok()?.split_once('?')?.1.into(), "upload_id"));
+        if let Some(id) = begun {
+            told(state, &upload_name(&id), &owner, proxy);
+        }
         Some(Box::new(Self { state: state.clone(), owner, names: kept.learn.into(), read: Vec::new() }))
     }
 
@@ -215,9 +288,7 @@ impl Learner {
             Some(id) => {
                 // Google's names are paths; calls name the last word.
                 let id = if *name == "name" { id.rsplit('/').next().unwrap_or(id) } else { id };
-                if state.remember(id, owner.clone(), proxy.clock.wall()).is_err() {
-                    tracing::warn!(event = "id_not_remembered", "the state has no room for the key of what was made");
-                }
+                told(state, id, owner, proxy);
                 false
             }
         });
@@ -227,6 +298,12 @@ impl Learner {
         if self.names.is_empty() {
             self.read = Vec::new();
         }
+    }
+}
+
+fn told(state: &State, id: &str, owner: &Owner, proxy: &Proxy) {
+    if state.remember(id, owner.clone(), proxy.clock.wall()).is_err() {
+        tracing::warn!(event = "id_not_remembered", "the state has no room for the key of what was made");
     }
 }
 

@@ -157,7 +157,13 @@ async fn respond(
     let mut request = model_request(call, &inbound)?;
     guard.line.model.clone_from(&request.model);
     let kept = match Spot::of(&matched.suffix) {
-        None => Kept::default(),
+        None => match inbound.held().filter(|held| affinity::may_name_files(call, held)) {
+            None => Kept::default(),
+            Some(held) => {
+                let proxy = Arc::clone(guard.proxy());
+                Box::pin(affinity::settle_content(call, held, &mut request, &proxy)).await?
+            }
+        },
         // Rare, and its future is large: it must not be carried by every other request.
         Some(spot) => {
             let (held, proxy) = (inbound.held(), Arc::clone(guard.proxy()));
@@ -181,7 +187,7 @@ async fn respond(
     match attempt::run(call, &request, &mut inbound, &destination, plan, guard).await? {
         Reply::Good(good) if kept.is_filtered() => Box::pin(own_things(*good, &kept, guard)).await.map(Outgoing::Whole),
         Reply::Good(good) => {
-            let learner = Learner::of(&kept, good.attempt.key(), guard.proxy());
+            let learner = Learner::of(&kept, &good.parts.headers, good.attempt.key(), guard.proxy());
             Ok(Outgoing::Stream(good, learner))
         }
         Reply::Refused(refused) => Ok(Outgoing::Whole(relayed_error(*refused, guard))),

@@ -19,6 +19,13 @@ fn upstream() -> Upstream {
         let (collection, id) = path.split_once('/').unwrap_or((&path, ""));
         let mine = |id: &str| id.contains(&key);
         match (&seen.method, collection, id) {
+            (&Method::POST, "uploads", id) if id.ends_with("/complete") && mine(id) => {
+                Answer::json(200, format!(r#"{{"id":"u","object":"upload","file":{{"id":"file_of_upload_{key}"}}}}"#))
+            }
+            (&Method::POST, "chat", _) => {
+                let file = seen.json()["messages"][0]["content"][0]["file"]["file_id"].as_str().unwrap().to_owned();
+                Answer::json(if mine(&file) { 200 } else { 404 }, "{}")
+            }
             (&Method::POST, "batches", "") => {
                 let file = seen.json()["input_file_id"].as_str().unwrap().to_owned();
                 if !mine(&file) {
@@ -146,6 +153,56 @@ async fn each_thing_goes_back_to_its_key_also_after_a_kill() {
     // A thing that nobody here made goes anywhere.
     assert_eq!(ask(&gateway, "", Method::GET, "/v1/files/unknown", "").await.status, 404);
     println!("{} things over 5 keys, half of them from before a kill", made.len());
+}
+
+#[tokio::test]
+async fn files_of_uploads_and_files_in_messages_are_known() {
+    let upstream = upstream();
+    let gateway = Gateway::start(config(&upstream.base(), "", &keys(5)));
+    for _ in 0..6 {
+        let upload = make(&gateway, "", "/v1/uploads", "{}").await;
+        let done = ask(&gateway, "", Method::POST, &format!("/v1/uploads/{upload}/complete"), "{}").await;
+        let file = done.json()["file"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(ask(&gateway, "", Method::GET, &format!("/v1/files/{file}"), "").await.status, 200);
+        let content = format!(r#"[{{"type":"file","file":{{"file_id":"{file}"}}}}]"#);
+        let chat = format!(r#"{{"model":"up/m","messages":[{{"role":"user","content":{content}}}]}}"#);
+        let reply = ask(&gateway, "", Method::POST, "/v1/chat/completions", &chat).await;
+        assert_eq!(reply.status, 200, "{file}: {}", reply.text());
+    }
+}
+
+/// The first answer names an upload, which goes on at the same key, and so does the file that it makes.
+#[tokio::test]
+async fn an_upload_of_geminis_stays_with_its_key() {
+    let upstream = Upstream::start(|seen: &Seen| {
+        let key = seen.header("x-goog-api-key").to_owned();
+        match (seen.header("x-goog-upload-command"), &*seen.path) {
+            ("start", _) => {
+                let url = format!("https://up.example/upload/v1beta/files?upload_id={key}&upload_protocol=resumable");
+                Answer::json(200, "{}").header("x-goog-upload-url", &url)
+            }
+            (_, path) if path.contains(&key) => {
+                Answer::json(200, format!(r#"{{"file":{{"displayName":"x","name":"files/of-{key}"}}}}"#))
+            }
+            _ => Answer::json(404, "{}"),
+        }
+    });
+    let keys = keys(5);
+    let gateway = Gateway::start(format!(
+        r#"{{"server": {{"listen": ["127.0.0.1:0"]}}, "providers": {{"gemini": {{"network_config": {{"base_url": "{}"}}, "keys": [{keys}]}}}}}}"#,
+        upstream.base()
+    ));
+    for _ in 0..6 {
+        let start = [("x-goog-upload-command", "start")];
+        let begun =
+            client::send(client::request(Method::POST, &gateway.url("/upload/v1beta/files"), &start, "{}")).await;
+        assert_eq!(begun.status, 200, "{}", begun.text());
+        let query = begun.header("x-goog-upload-url").split_once('?').unwrap().1.to_owned();
+        let done = ask(&gateway, "", Method::POST, &format!("/upload/v1beta/files?{query}"), "bytes").await;
+        assert_eq!(done.status, 200, "{query}: {}", done.text());
+        let name = done.json()["file"]["name"].as_str().unwrap().to_owned();
+        assert_eq!(ask(&gateway, "", Method::GET, &format!("/v1beta/{name}"), "").await.status, 200, "{name}");
+    }
 }
 
 #[tokio::test]
