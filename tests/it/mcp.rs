@@ -1,10 +1,15 @@
 //! `POST /mcp`: the protocol as its clients speak it, the tools, and who is turned away.
 
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::{Reply, request, send};
 use crate::support::gateway::{Gateway, launch, run};
+use crate::support::suite::{ROOT, finish, installed};
 use crate::support::upstream::{Answer, Upstream};
 
 const MANAGER: &str = "mlx_mk_00000000000000000000000000000000000002woz6J";
@@ -155,4 +160,22 @@ async fn what_is_no_call() {
     let headers = [("content-type", "application/json")];
     assert_eq!(send(request(Method::POST, &open.url("/mcp"), &headers, ping)).await.status, 401);
     assert_eq!(send(request(Method::GET, &agent.gateway.url("/mcp"), &[], "")).await.status, 401);
+}
+
+/// The official client's own session, in Python.
+#[test]
+fn the_official_client() {
+    let python = Path::new(ROOT).join(".cache/contract/bin/python");
+    if !installed("mcp", &python, ".cache/contract/.installed", "python3") {
+        return;
+    }
+    let agent = Agent::start();
+    let mut client = Command::new(python);
+    client.args(["tests/contract/mcp_session.py", agent.gateway.base()]);
+    client.env("KEYWAY_MANAGEMENT_TOKEN", MANAGER).env("PYTHONDONTWRITEBYTECODE", "1");
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        client.env_remove(name);
+    }
+    let (ok, output) = finish(&mut client, Duration::from_secs(120));
+    assert!(ok && output.contains("8 tools called"), "{output}\n{}", agent.gateway.output());
 }
