@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -82,42 +84,61 @@ fn at_word_end(rest: &str) -> bool {
     rest.is_empty() || rest.starts_with('/')
 }
 
-/// Members of a body that name something that an upstream keeps.
+/// The members of an object in their order, one that is there twice as well: of two, nobody knows
+/// which one an upstream takes.
+struct Members<'b>(Vec<(String, &'b RawValue)>);
+
+impl<'de: 'b, 'b> Deserialize<'de> for Members<'b> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        from.deserialize_map(All).map(Members)
+    }
+}
+
+/// An id alone, or an object that holds it.
 #[derive(Deserialize)]
-struct Named<'b> {
-    #[serde(borrow, default)]
-    input_file_id: Option<Cow<'b, str>>,
-    #[serde(borrow, default)]
-    training_file: Option<Cow<'b, str>>,
-    #[serde(borrow, default)]
-    previous_response_id: Option<Cow<'b, str>>,
-    #[serde(borrow, default)]
-    conversation: Option<&'b RawValue>,
+#[serde(untagged)]
+enum Conversation {
+    Id(Box<str>),
+    Object { id: Box<str> },
 }
 
 const NAMES: [&[u8]; 4] =
     [b"\"input_file_id\"", b"\"training_file\"", b"\"previous_response_id\"", b"\"conversation\""];
 
-/// Ids in a body. It is taken apart only where one of the names stands in it.
-pub fn ids_named(body: &[u8]) -> Vec<Box<str>> {
-    if !NAMES.iter().any(|name| memchr::memmem::find(body, name).is_some()) {
+/// Ids in a body. It is taken apart only where one of the names stands in it; `thoroughly`: also where
+/// one may be written with escapes.
+pub fn ids_named(body: &[u8], thoroughly: bool) -> Vec<Box<str>> {
+    let has = |name: &[u8]| memchr::memmem::find(body, name).is_some();
+    if !(NAMES.iter().any(|name| has(name)) || thoroughly && has(b"\\u00")) {
         return Vec::new();
     }
-    let Ok(named) = serde_json::from_slice::<Named<'_>>(body) else { return Vec::new() };
-    // By its id alone, or as an object that holds it.
-    let conversation = named.conversation.and_then(|raw| {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Id(Box<str>),
-            Object { id: Box<str> },
+    let Ok(Members(members)) = serde_json::from_slice(body) else { return Vec::new() };
+    let id = |(name, value): (String, &RawValue)| -> Option<Box<str>> {
+        match &*name {
+            "input_file_id" | "training_file" | "previous_response_id" => serde_json::from_str(value.get()).ok(),
+            "conversation" => match serde_json::from_str(value.get()).ok()? {
+                Conversation::Id(id) | Conversation::Object { id } => Some(id),
+            },
+            _ => None,
         }
-        match serde_json::from_str(raw.get()).ok()? {
-            Either::Id(id) | Either::Object { id } => Some(id),
-        }
-    });
-    let texts = [named.previous_response_id, named.input_file_id, named.training_file];
-    let ids = texts.into_iter().flatten().map(|id| Box::from(&*id)).chain(conversation);
+    };
+    let ids = members.into_iter().filter_map(id);
     ids.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX).collect()
 }
 
@@ -277,11 +298,15 @@ mod tests {
             (r#"{"conversation":null,"previous_response_id":null}"#, &[]),
             (r#"{"input":"\"previous_response_id\": \"no\"","x":{"previous_response_id":"no"}}"#, &[]),
             (r#"{"previous_response_id":7}"#, &[]),
+            (r#"{"previous_response_id":7,"input_file_id":"file-2"}"#, &["file-2"]),
+            (r#"{"previous_response_id":"a","input":{},"previous_response_id":"b"}"#, &["a", "b"]),
             (r#"{"previous_response_id":"a\u0062"}"#, &["ab"]),
         ] {
-            let ids = ids_named(body.as_bytes());
+            let ids = ids_named(body.as_bytes(), false);
             assert_eq!(ids.iter().map(|id| &**id).collect::<Vec<_>>(), expected, "{body}");
         }
+        let escaped = br#"{"previous\u005fresponse_id":"resp_1"}"#;
+        assert_eq!((ids_named(escaped, false).len(), ids_named(escaped, true).len()), (0, 1));
     }
 
     #[test]

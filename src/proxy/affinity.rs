@@ -128,7 +128,7 @@ pub async fn settle_content(
 }
 
 fn named(body: &[u8], thoroughly: bool) -> Vec<Box<str>> {
-    let mut ids = ids_named(body);
+    let mut ids = ids_named(body, thoroughly);
     ids.extend(files_named(body, thoroughly));
     ids
 }
