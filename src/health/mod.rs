@@ -210,6 +210,12 @@ impl KeyHealth {
         self.last_attempt.store(now.0.saturating_add(1), Ordering::Relaxed);
     }
 
+    /// Lets go of what is only worth its memory while the key serves: a state that is kept for a key
+    /// that may come back must be small.
+    pub(super) fn shed(&mut self) {
+        self.windows.take();
+    }
+
     /// How the attempts went lately.
     pub fn window(&self, window: Window, now: Ticks) -> WindowSeen {
         self.windows.get().map(|windows| windows.seen(window, now)).unwrap_or_default()

@@ -93,11 +93,11 @@ impl Registry {
     /// Forgets what no snapshot has held for RETIRED_HEALTH_KEEP, and the oldest beyond
     /// RETIRED_HEALTH_MAX. Called after a swap, with the providers that are configured now.
     pub fn prune<'a>(&mut self, providers: impl IntoIterator<Item = &'a ProviderName>, now: Ticks) {
-        retire(&mut self.keys, now);
-        retire(&mut self.origins, now);
-        retire(&mut self.rates, now);
-        retire(&mut self.spend, now);
-        retire(&mut self.budgets, now);
+        retire(&mut self.keys, now, KeyHealth::shed);
+        retire(&mut self.origins, now, |_| ());
+        retire(&mut self.rates, now, |_| ());
+        retire(&mut self.spend, now, |_| ());
+        retire(&mut self.budgets, now, |_| ());
         let mut listed = Listed::new();
         for provider in providers {
             if let Some((name, models)) = self.listed.remove_entry(provider) {
@@ -113,14 +113,20 @@ impl Registry {
     }
 }
 
-fn retire<K: Eq + Hash, H>(cells: &mut HashMap<K, Entry<H>>, now: Ticks) {
+/// `shed` takes from a cell that nobody holds any more what is too large to be kept on.
+fn retire<K: Eq + Hash, H>(cells: &mut HashMap<K, Entry<H>>, now: Ticks, shed: fn(&mut H)) {
     let mut ages = Vec::new();
     cells.retain(|_, entry| {
         if Arc::strong_count(&entry.health) > 1 {
             entry.unheld_since = None;
             return true;
         }
-        let since = *entry.unheld_since.get_or_insert(now);
+        let since = *entry.unheld_since.get_or_insert_with(|| {
+            if let Some(cell) = Arc::get_mut(&mut entry.health) {
+                shed(cell);
+            }
+            now
+        });
         let keep = now.since(since) < RETIRED_HEALTH_KEEP;
         if keep {
             ages.push(since);
@@ -166,6 +172,21 @@ mod tests {
             assert_eq!(other.look(None, at(0)), crate::health::Admission::Free);
         }
         assert!(Arc::ptr_eq(&registry.origin(TransportId(1)), &registry.origin(TransportId(1))));
+    }
+
+    #[test]
+    fn a_retired_cell_is_small() {
+        use crate::health::Window;
+        let mut registry = Registry::new();
+        let (id, hash) = (KeyId::new("k"), ConfigHash::of_bytes(b"1"));
+        let held = registry.key(&id, hash, fingerprint("a"));
+        held.attempted(None, at(1));
+        registry.prune([], at(2));
+        assert_eq!(held.window(Window::Minute, at(2)).attempts, 1);
+        drop(held);
+        registry.prune([], at(2));
+        let back = registry.key(&id, hash, fingerprint("a"));
+        assert_eq!(back.window(Window::Minute, at(2)).attempts, 0, "its windows went with its last snapshot");
     }
 
     #[test]
